@@ -1,0 +1,350 @@
+// Copyright The Drover Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package wire is the protocol between agent and hub: subjects, messages and
+// limits. Both sides link it, and an old agent may meet a new hub, so it
+// changes only by adding, and every change raises Version.
+//
+// Everything here travels as JSON over NATS inside one mutual-TLS websocket.
+// The hub takes the cluster's identity from the subject, which the tunnel
+// guarantees, and never from a payload.
+package wire
+
+import (
+	"strings"
+	"time"
+)
+
+// Version is the protocol version this build speaks. The agent names its own
+// in Hello; the hub answers with the one both will use, or refuses.
+//
+// Version history:
+//
+//	1  hello, desired, content, status, report; samples; hint
+const Version = 1
+
+// MinVersion is the oldest protocol version the hub still accepts.
+const MinVersion = 1
+
+// Limits. A message larger than MaxPayload is never sent: the sender refuses
+// it first, so that one poisonous object cannot break the connection.
+const (
+	// MaxPayload is the largest NATS message in bytes, headers included.
+	MaxPayload = 1 << 20
+	// MaxContent is the largest content blob in bytes that travels in one message.
+	MaxContent = 900 << 10
+)
+
+// Paths of the agents' side of the hub's port.
+const (
+	PathAgent = "/v1/agent" // websocket
+	PathJoin  = "/v1/join"  // POST; GET PathJoin/{id}
+	PathRenew = "/v1/renew" // POST
+	PathCRL   = "/v1/crl"   // GET
+)
+
+// Names of the services below "fm.<cluster>.up.svc.", each a NATS request
+// answered by one of the hub's replicas.
+const (
+	ServiceHello   = "hello"
+	ServiceDesired = "desired"
+	ServiceContent = "content"
+	ServiceStatus  = "status"
+	ServiceReport  = "report"
+)
+
+// Kinds of samples below "fm.<cluster>.up.metrics.".
+const (
+	SampleHost       = "host"
+	SampleKubernetes = "kubernetes"
+)
+
+const prefix = "fm."
+
+// ServiceSubject is the subject on which the agent of cluster asks service.
+func ServiceSubject(cluster, service string) string {
+	return prefix + cluster + ".up.svc." + service
+}
+
+// MetricsSubject is the subject on which the agent of cluster publishes samples of kind.
+func MetricsSubject(cluster, kind string) string {
+	return prefix + cluster + ".up.metrics." + kind
+}
+
+// UpPrefix is the prefix of every subject the agent of cluster may publish to.
+func UpPrefix(cluster string) string { return prefix + cluster + ".up." }
+
+// DownPrefix is the prefix of every subject the hub publishes to the agent of cluster.
+func DownPrefix(cluster string) string { return prefix + cluster + ".down." }
+
+// HintSubject is where the hub tells the agent of cluster to ask for its desired state.
+func HintSubject(cluster string) string { return DownPrefix(cluster) + "hint" }
+
+// InboxPrefix is the prefix of the inboxes of the agent of cluster; an inbox
+// is the prefix, a dot and more tokens.
+func InboxPrefix(cluster string) string { return "_INBOX_" + cluster }
+
+// AllServices is the hub's subscription for service of every cluster.
+func AllServices(service string) string { return prefix + "*.up.svc." + service }
+
+// AllMetrics is the filter of the stream that keeps every cluster's samples.
+const AllMetrics = prefix + "*.up.metrics.>"
+
+// ClusterOf returns the cluster token of a subject of this protocol.
+func ClusterOf(subject string) (cluster string, ok bool) {
+	rest, found := strings.CutPrefix(subject, prefix)
+	if !found {
+		return "", false
+	}
+	cluster, _, found = strings.Cut(rest, ".")
+	return cluster, found && cluster != ""
+}
+
+// Hello is the first request of a session.
+type Hello struct {
+	Version           int    `json:"version"`           // highest protocol version the agent speaks
+	AgentVersion      string `json:"agentVersion"`      // the agent's build
+	Hostname          string `json:"hostname"`          // where the agent runs
+	KubernetesVersion string `json:"kubernetesVersion"` // empty for a node agent
+	ClusterUID        string `json:"clusterUID"`        // UID of namespace kube-system, empty for a node agent
+}
+
+// Welcome answers Hello.
+type Welcome struct {
+	Version int `json:"version"` // protocol version of this session
+	// Error refuses the session; the agent reports it and tries again later.
+	Error string `json:"error,omitempty"`
+	// Pacing, the hub's word, in seconds. Zero leaves the agent's default.
+	SampleSeconds int `json:"sampleSeconds,omitempty"`
+	StatusSeconds int `json:"statusSeconds,omitempty"`
+	// Agents is the number of connected agents, from which an agent derives the
+	// window of its first reconnect attempt.
+	Agents int `json:"agents,omitempty"`
+}
+
+// Hint says that the desired state of the cluster may have changed. It carries
+// no authority: losing or forging one changes nothing but the time of the next look.
+type Hint struct {
+	Generation uint64 `json:"generation"`
+}
+
+// DesiredRequest asks for all that the cluster should run now.
+type DesiredRequest struct {
+	// Epoch and Generation name the desired state the agent holds already, zero
+	// values for none.
+	Epoch      string `json:"epoch,omitempty"`
+	Generation uint64 `json:"generation,omitempty"`
+}
+
+// Desired answers DesiredRequest.
+type Desired struct {
+	// Epoch changes only when the hub was restored or the cluster joined anew.
+	// Within one epoch an agent ignores a lower Generation.
+	Epoch      string `json:"epoch"`
+	Generation uint64 `json:"generation"`
+	// Unchanged is set, and Items left out, when the agent holds this state.
+	Unchanged bool   `json:"unchanged,omitempty"`
+	Items     []Item `json:"items,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
+// Item is one work the cluster should run, or give up.
+type Item struct {
+	Name       string `json:"name"`       // of the ManifestWork
+	UID        string `json:"uid"`        // of the ManifestWork: a new object of an old name is another item
+	Generation int64  `json:"generation"` // metadata.generation of the ManifestWork
+	Digest     string `json:"digest"`     // "sha256:<hex>" of the content
+	// Deleting is the explicit tombstone: remove what was applied for this item.
+	// An item that is merely missing from the list is never removed.
+	Deleting bool `json:"deleting,omitempty"`
+}
+
+// ContentRequest asks for content by digest.
+type ContentRequest struct {
+	Digest string `json:"digest"`
+}
+
+// HeaderError marks the answer to a ContentRequest that failed and says why. An
+// answer without it is the content itself: the spec of the ManifestWork
+// (work.open-cluster-management.io/v1) as the JSON that the digest names.
+const HeaderError = "Drover-Error"
+
+// JoinRequest is the body of POST PathJoin. The key of CSR is the key of the
+// TLS client certificate.
+type JoinRequest struct {
+	ID      string            `json:"id"`      // of the join token
+	Secret  string            `json:"secret"`  // of the join token
+	Cluster string            `json:"cluster"` // name asked for
+	CSR     string            `json:"csr"`     // PEM
+	Labels  map[string]string `json:"labels,omitempty"`
+	// Facts help the operator recognise the cluster; they grant nothing.
+	Facts JoinFacts `json:"facts"`
+}
+
+// JoinFacts is what an agent says of itself before it is trusted.
+type JoinFacts struct {
+	Hostname          string `json:"hostname,omitempty"`
+	AgentVersion      string `json:"agentVersion,omitempty"`
+	KubernetesVersion string `json:"kubernetesVersion,omitempty"`
+	ClusterUID        string `json:"clusterUID,omitempty"`
+}
+
+// JoinState answers POST PathJoin (202) and GET PathJoin/{id} (200), and with
+// Chain and Roots also POST PathRenew (200).
+type JoinState struct {
+	ID      string `json:"id"`
+	State   string `json:"state"` // one of the Join constants
+	Message string `json:"message,omitempty"`
+	Chain   string `json:"chain,omitempty"` // PEM, leaf first; when approved
+	Roots   string `json:"roots,omitempty"` // PEM, the trust bundle; when approved
+}
+
+// States of a join.
+const (
+	JoinPending  = "Pending"
+	JoinApproved = "Approved"
+	JoinDenied   = "Denied"
+)
+
+// RenewRequest is the body of POST PathRenew: a new key under the identity of
+// the TLS client certificate.
+type RenewRequest struct {
+	CSR string `json:"csr"` // PEM
+}
+
+// Refusal is the body of every answer with status 4xx or 5xx on the agents' side.
+type Refusal struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message,omitempty"`
+}
+
+// Reasons of a refusal, and what the agent does.
+const (
+	ReasonExpired    = "expired"    // beyond grace: needs a new token
+	ReasonRemoved    = "removed"    // evicted by an operator: needs a new token
+	ReasonRevoked    = "revoked"    // banned: stops for good
+	ReasonSuperseded = "superseded" // another holder of the identity is newer: stops for good
+	// ReasonNotAccepted: spec.hubAcceptsClient is false; the agent tries again slowly.
+	ReasonNotAccepted = "not-accepted"
+	ReasonRefused     = "refused"     // join refused; the hub's audit has the reason
+	ReasonBadRequest  = "bad-request" // Message names the field
+	ReasonBusy        = "busy"        // too many attempts: Retry-After says when
+	ReasonInternal    = "internal"
+)
+
+// Status is the agent's view of its cluster, sent when it changes and every
+// StatusSeconds. The hub writes it to ManagedCluster.status on change only.
+type Status struct {
+	ObservedAt time.Time `json:"observedAt"`
+	// Kubernetes is nil for a node agent.
+	Kubernetes *KubernetesStatus `json:"kubernetes,omitempty"`
+	// Desired is the state the agent holds: the hub sends a hint when it differs.
+	Epoch      string `json:"epoch,omitempty"`
+	Generation uint64 `json:"generation,omitempty"`
+	// CertificateNotAfter is the end of the agent's current certificate.
+	CertificateNotAfter time.Time `json:"certificateNotAfter"`
+}
+
+// KubernetesStatus is the health and size of one Kubernetes cluster.
+type KubernetesStatus struct {
+	Version    string `json:"version,omitempty"`    // "v1.36.3"
+	ClusterUID string `json:"clusterUID,omitempty"` // UID of namespace kube-system
+	// Healthy is the answer of /livez (or /healthz), HealthMessage what was wrong.
+	Healthy       bool   `json:"healthy"`
+	HealthMessage string `json:"healthMessage,omitempty"`
+	// Capacity and Allocatable are sums over nodes, as Kubernetes quantities by
+	// resource name; Requests the sum over pods that are not finished.
+	Capacity    map[string]string `json:"capacity,omitempty"`
+	Allocatable map[string]string `json:"allocatable,omitempty"`
+	Requests    map[string]string `json:"requests,omitempty"`
+	Nodes       int               `json:"nodes"`
+	NodesReady  int               `json:"nodesReady"`
+}
+
+// Ack answers Status and Report: the hub has stored it, or says why not.
+type Ack struct {
+	Error string `json:"error,omitempty"`
+	// Retry is true when the same message may succeed later.
+	Retry bool `json:"retry,omitempty"`
+}
+
+// Report says what became of one Item. It is sent until acknowledged; only the
+// latest report of an item is kept.
+type Report struct {
+	Name       string `json:"name"`
+	UID        string `json:"uid"`
+	Generation int64  `json:"generation"` // of the applied ManifestWork
+	Digest     string `json:"digest"`     // of the applied content
+	// Deleted is set when everything the item owned is gone.
+	Deleted bool `json:"deleted,omitempty"`
+	// Error is set when the item as a whole could not be applied.
+	Error     string           `json:"error,omitempty"`
+	Manifests []ManifestReport `json:"manifests,omitempty"`
+}
+
+// ManifestReport is the fate of one manifest of a work.
+type ManifestReport struct {
+	Ordinal   int    `json:"ordinal"` // position in spec.workload.manifests
+	Group     string `json:"group,omitempty"`
+	Version   string `json:"version,omitempty"`
+	Kind      string `json:"kind,omitempty"`
+	Resource  string `json:"resource,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+
+	Applied      bool   `json:"applied"`
+	ApplyMessage string `json:"applyMessage,omitempty"`
+	// Available is existence on the cluster, as in OCM.
+	Available        bool   `json:"available"`
+	AvailableMessage string `json:"availableMessage,omitempty"`
+	// Health is the kstatus of the object at the applied revision: one of the
+	// Health constants; HealthMessage says what is missing.
+	Health        string `json:"health,omitempty"`
+	HealthMessage string `json:"healthMessage,omitempty"`
+}
+
+// Health values, after kstatus.
+const (
+	HealthCurrent     = "Current"     // as desired, and ready
+	HealthInProgress  = "InProgress"  // on its way
+	HealthFailed      = "Failed"      // will not get there by itself
+	HealthTerminating = "Terminating" // being deleted
+	HealthNotFound    = "NotFound"
+	HealthUnknown     = "Unknown"
+)
+
+// HostSample is one measurement of the machine the agent runs on.
+type HostSample struct {
+	Time time.Time `json:"time"` // agent's clock
+	// CPU is used cores (not percent); Cores how many there are.
+	CPU   float64 `json:"cpu"`
+	Cores int     `json:"cores"`
+	Load1 float64 `json:"load1"`
+	// Bytes.
+	MemoryUsed  uint64 `json:"memoryUsed"`
+	MemoryTotal uint64 `json:"memoryTotal"`
+	DiskUsed    uint64 `json:"diskUsed"` // of the file system of the state dir
+	DiskTotal   uint64 `json:"diskTotal"`
+	// Bytes per second since the previous sample.
+	NetworkReceive  float64 `json:"networkReceive"`
+	NetworkTransmit float64 `json:"networkTransmit"`
+	UptimeSeconds   uint64  `json:"uptimeSeconds"`
+	// Agent's own use.
+	AgentMemory uint64  `json:"agentMemory"` // resident bytes
+	AgentCPU    float64 `json:"agentCPU"`    // cores
+}
+
+// KubernetesSample is one measurement of the Kubernetes cluster.
+type KubernetesSample struct {
+	Time         time.Time         `json:"time"`
+	Healthy      bool              `json:"healthy"`
+	Nodes        int               `json:"nodes"`
+	NodesReady   int               `json:"nodesReady"`
+	PodsByPhase  map[string]int    `json:"podsByPhase,omitempty"`
+	PodsCapacity int64             `json:"podsCapacity,omitempty"`
+	Capacity     map[string]string `json:"capacity,omitempty"`
+	Allocatable  map[string]string `json:"allocatable,omitempty"`
+	Requests     map[string]string `json:"requests,omitempty"`
+	// Usage comes from metrics.k8s.io; nil when the cluster does not serve it.
+	Usage map[string]string `json:"usage,omitempty"`
+}
