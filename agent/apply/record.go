@@ -1,0 +1,153 @@
+// Copyright The Drover Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package apply
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/drover-io/drover/shared/apis/work"
+	"github.com/drover-io/drover/shared/wire"
+)
+
+// record is what survives a restart of one item.
+type record struct {
+	Name       string `json:"name"`
+	UID        string `json:"uid"`
+	Generation int64  `json:"generation"`
+	// Digest is the content whose application began last. Complete says that all
+	// of it was applied and all that it no longer names was pruned.
+	Digest   string `json:"digest"`
+	Complete bool   `json:"complete,omitempty"`
+	// LastGood is the content that was last seen complete and Current.
+	LastGood string `json:"lastGood,omitempty"`
+	// Delete is the delete option of content DeleteDigest.
+	Delete       work.DeleteOption `json:"delete"`
+	DeleteDigest string            `json:"deleteDigest,omitempty"`
+	// Inventory is a superset of what the item has on the cluster: while content
+	// is being applied, the union of the old and the new.
+	Inventory []object `json:"inventory,omitempty"`
+	// Manifests is the outcome of content Digest, when Complete.
+	Manifests []wire.ManifestReport `json:"manifests,omitempty"`
+	// Deleted stays until the hub drops the tombstone.
+	Deleted bool `json:"deleted,omitempty"`
+}
+
+// object is an entry of an inventory.
+type object struct {
+	Group   string `json:"group,omitempty"`
+	Version string `json:"version"`
+	Kind    string `json:"kind"`
+	// Resource is empty while the kind is not known to the cluster yet.
+	Resource  string `json:"resource,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	// UID is empty for an object that is about to be created: it is ours only if
+	// our field manager is on it.
+	UID string `json:"uid,omitempty"`
+	// Adopted objects existed before, made by somebody else: they are never deleted.
+	Adopted bool `json:"adopted,omitempty"`
+}
+
+func (o object) identity() identity { return identity{o.Group, o.Kind, o.Namespace, o.Name} }
+
+func (o object) class() int { return classOf(o.Group, o.Kind) }
+
+func decodeRecord(body []byte) (record, error) {
+	var rec record
+	if err := json.Unmarshal(body, &rec); err != nil {
+		return record{}, err
+	}
+	if rec.UID == "" {
+		return record{}, errors.New("no uid")
+	}
+	return rec, nil
+}
+
+// unite returns old with the entries of planned added or, for the same object,
+// put in their place; sorted.
+func unite(old, planned []object) []object {
+	byID := make(map[identity]object, len(old)+len(planned))
+	for _, o := range old {
+		byID[o.identity()] = o
+	}
+	for _, o := range planned {
+		byID[o.identity()] = o
+	}
+	united := make([]object, 0, len(byID))
+	for _, o := range byID {
+		united = append(united, o)
+	}
+	sortObjects(united)
+	return united
+}
+
+// dropped returns what an inventory has and new content does not name, by
+// identity or by UID: an object that moved to another API group is still the
+// same object.
+func dropped(inventory, named []object) []object {
+	ids, uids := make(map[identity]bool, len(named)), make(map[string]bool, len(named))
+	for _, o := range named {
+		ids[o.identity()], uids[o.UID] = true, true
+	}
+	var gone []object
+	for _, o := range inventory {
+		if !ids[o.identity()] && (o.UID == "" || !uids[o.UID]) {
+			gone = append(gone, o)
+		}
+	}
+	return gone
+}
+
+// sortObjects orders by class, then by name: the order in which objects are
+// applied, and from the end that in which they are removed.
+func sortObjects(objects []object) {
+	slices.SortFunc(objects, func(a, b object) int {
+		return cmp.Or(
+			cmp.Compare(a.class(), b.class()),
+			cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind),
+			cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
+		)
+	})
+}
+
+// fate is what removal does with one object of an inventory.
+type fate int
+
+const (
+	fateGone    fate = iota // nothing to do: it does not exist, or is not ours any more
+	fateRelease             // stays on the cluster, owned by nobody or by another item
+	fateDelete              // delete it, if it still has the UID of the observation
+	fateWait                // being deleted already
+)
+
+// judge decides about one object that an item gives up. owner is the name of
+// another item that names the object, empty for none.
+func judge(o object, live *observation, option work.DeleteOption, owner string) fate {
+	switch {
+	case live == nil:
+		return fateGone
+	case o.UID != "" && o.UID != live.uid:
+		return fateGone
+	case o.UID == "" && !live.ours:
+		return fateGone
+	case o.Adopted, owner != "", orphaned(option, o), undeletable(o):
+		return fateRelease
+	case live.terminating:
+		return fateWait
+	default:
+		return fateDelete
+	}
+}
+
+func encodeRecord(rec record) ([]byte, error) {
+	body, err := json.Marshal(rec)
+	if err != nil {
+		return nil, fmt.Errorf("encode record of work %s: %w", rec.Name, err)
+	}
+	return body, nil
+}
