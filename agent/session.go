@@ -1,0 +1,208 @@
+// Copyright The Drover Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/drover-io/drover/agent/apply"
+	"github.com/drover-io/drover/agent/collect"
+	"github.com/drover-io/drover/agent/link"
+	"github.com/drover-io/drover/agent/state"
+	"github.com/drover-io/drover/shared/daemon"
+	"github.com/drover-io/drover/shared/wire"
+)
+
+// session is what lives while an agent has one identity.
+type session struct {
+	agent   *Agent
+	dir     *state.Dir
+	creds   *credentials
+	log     *zap.Logger
+	started time.Time
+
+	link    *link.Link
+	host    *collect.Host
+	reports *link.Outbox[wire.Report]
+	// kube and engine are nil for a node agent.
+	kube   *collect.Kubernetes
+	engine *apply.Engine
+
+	mu      sync.Mutex
+	desired wire.Desired
+	last    wire.KubernetesStatus // of the last collection
+}
+
+const (
+	lookEvery   = time.Minute // for the desired state, without a hint
+	askTimeout  = 30 * time.Second
+	collectWait = 10 * time.Minute // between collections of unused content
+)
+
+func (s *session) hello() wire.Hello {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return wire.Hello{
+		Version: wire.Version, AgentVersion: daemon.Version(), Hostname: host,
+		KubernetesVersion: s.last.Version, ClusterUID: s.last.ClusterUID,
+	}
+}
+
+// runConnected asks for the desired state: when connected, on a hint, and now
+// and then. All three are the same question.
+func (s *session) runConnected(ctx context.Context) error {
+	cleanup := time.Now()
+	for {
+		t := time.NewTimer(lookEvery/2 + rand.N(lookEvery))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-s.link.Connected():
+			s.reports.Wake()
+		case <-s.link.Hints():
+		case <-t.C:
+		}
+		t.Stop()
+		if err := s.look(ctx); err != nil && !errors.Is(err, link.ErrOffline) && ctx.Err() == nil {
+			s.log.Warn("asking for the desired state failed, will try again", zap.Error(err))
+		}
+		if time.Since(cleanup) > collectWait && s.engine != nil {
+			cleanup = time.Now()
+			if _, err := s.dir.CollectContent(s.engine.Digests()); err != nil {
+				s.log.Warn("removing unused content failed", zap.Error(err))
+			}
+		}
+	}
+}
+
+// look asks the hub what the cluster should run and takes it over.
+func (s *session) look(ctx context.Context) error {
+	if s.engine == nil {
+		return nil
+	}
+	s.mu.Lock()
+	have := s.desired
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	var got wire.Desired
+	err := s.link.Request(ctx, wire.ServiceDesired, wire.DesiredRequest{Epoch: have.Epoch, Generation: have.Generation}, &got)
+	switch {
+	case err != nil:
+		return err
+	case got.Error != "":
+		return errors.New(got.Error)
+	case got.Unchanged:
+		return nil
+	case got.Epoch == have.Epoch && got.Generation < have.Generation:
+		return nil // an answer from the past, of a replica that lags
+	}
+	if err := s.dir.SaveDesired(got); err != nil {
+		return fmt.Errorf("save desired state: %w", err)
+	}
+	s.mu.Lock()
+	s.desired = got
+	s.mu.Unlock()
+	s.engine.Sync(got.Items)
+	if got.Epoch != have.Epoch {
+		// A hub with another history may know nothing of what was reported.
+		for _, r := range s.engine.Reports() {
+			s.report(r)
+		}
+	}
+	return nil
+}
+
+// content gives the engine what a digest names: from disk, else from the hub.
+func (s *session) content(ctx context.Context, digest string) ([]byte, error) {
+	data, err := s.dir.Content(digest)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return data, err
+	}
+	ask, err := json.Marshal(wire.ContentRequest{Digest: digest})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if data, err = s.link.RequestRaw(ctx, wire.ServiceContent, ask); err != nil {
+		return nil, fmt.Errorf("fetch content %s: %w", digest, err)
+	}
+	return data, s.dir.PutContent(digest, data)
+}
+
+func (s *session) report(r wire.Report) { s.reports.Put(r.UID, r) }
+
+func (s *session) sendReport(ctx context.Context, _ string, r wire.Report) (wire.Ack, error) {
+	var ack wire.Ack
+	err := s.link.Request(ctx, wire.ServiceReport, r, &ack)
+	return ack, err
+}
+
+// watchIdentity reacts when the hub says that this identity is over. With a
+// token at hand the agent joins again; without one it keeps running what runs,
+// and keeps saying what is wrong.
+func (s *session) watchIdentity(ctx context.Context) error {
+	changed, cancel := s.link.Subscribe()
+	defer cancel()
+	said := ""
+	for {
+		reason := s.link.State().Refused()
+		if reason != said && reason != "" {
+			s.log.Error("the hub refuses this agent", zap.String("reason", reason), zap.Error(s.link.State().LastError),
+				zap.String("hint", hintFor(reason)))
+		}
+		said = reason
+		if (reason == wire.ReasonExpired || reason == wire.ReasonRemoved) && s.haveToken() {
+			if err := s.creds.files.Remove(); err != nil {
+				return fmt.Errorf("give up the old identity: %w", err)
+			}
+			return errRejoin
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+func (s *session) haveToken() bool {
+	if s.agent.cfg.TokenFile == "" {
+		return false
+	}
+	text, err := s.agent.cfg.readToken()
+	return err == nil && strings.TrimSpace(text) != ""
+}
+
+func hintFor(reason string) string {
+	switch reason {
+	case wire.ReasonExpired, wire.ReasonRemoved:
+		return "join again with a new token: `drover token create` on the hub, `drover-agent join` here"
+	case wire.ReasonRevoked:
+		return "an operator revoked this agent; talk to the operator before joining again"
+	case wire.ReasonSuperseded:
+		return "another agent uses this identity: a copied state dir, or one restored from a backup; join again with a new token"
+	case wire.ReasonNotAccepted:
+		return "the hub does not accept this cluster now; the agent tries again by itself"
+	default:
+		return "the agent tries again by itself"
+	}
+}
