@@ -54,7 +54,7 @@ func Report(w io.Writer, name string, err error) int {
 		return ExitFailed
 	}
 	fmt.Fprintf(w, "%s: error: %v\n", name, err)
-	code := ExitFailed
+	code := ExitOK
 	for e := err; e != nil; {
 		var de *Error
 		if !errors.As(e, &de) {
@@ -63,10 +63,13 @@ func Report(w io.Writer, name string, err error) int {
 		if de.Hint != "" {
 			fmt.Fprintf(w, "hint: %s\n", de.Hint)
 		}
-		if de.Code != 0 {
-			code = de.Code
+		if code == ExitOK {
+			code = de.Code // the outermost that has one knows best
 		}
 		e = de.Err
+	}
+	if code == ExitOK {
+		return ExitFailed
 	}
 	return code
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // Group runs the parts of a daemon side by side. The first part that fails,
@@ -38,6 +39,10 @@ func (g *Group) Go(name string, run func(context.Context) error) {
 			return
 		case err == nil:
 			err = errPartEnded
+		case errors.Is(err, context.Canceled):
+			// Nobody cancelled the group: this is a failure, and must not look like
+			// an orderly end to those who ask errors.Is.
+			err = fmt.Errorf("%w: %v", errPartEnded, err) //nolint:errorlint // see above
 		}
 		g.cancel(fmt.Errorf("%s: %w", name, err))
 	})
@@ -65,4 +70,16 @@ func protect(ctx context.Context, run func(context.Context) error) (err error) {
 		}
 	}()
 	return run(ctx)
+}
+
+// Sleep waits for d and returns true, or false as soon as ctx ends.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"k8s.io/klog/v2"
 )
 
 // NewLogger writes to standard error: level is debug, info, warn or error;
@@ -35,6 +36,20 @@ func NewLogger(level, format string) (*zap.Logger, error) {
 		return nil, Usage("log-format %q: want text or json", format)
 	}
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), lvl)), nil
+}
+
+// TakeLibraryLogs makes libraries that write to the standard logger or to klog
+// speak through log, at debug level: their lines are for developers. It changes
+// the process; only main calls it.
+func TakeLibraryLogs(log *zap.Logger) error {
+	std, err := zap.NewStdLogAt(log.Named("library"), zap.DebugLevel)
+	if err != nil {
+		return err
+	}
+	zap.RedirectStdLog(log.Named("library"))
+	klog.LogToStderr(false)
+	klog.SetOutput(std.Writer())
+	return nil
 }
 
 // Version is the build's version, set by the linker with

@@ -4,10 +4,12 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -100,11 +102,14 @@ func readOptionsFile(file string) (map[string]any, error) {
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
+		return nil, Hint(fmt.Errorf("read configuration: %w", err), "--%s names the file", ConfigFlag)
 	}
 	out := map[string]any{}
 	if err := yaml.UnmarshalStrict(text, &out); err != nil {
-		return nil, fmt.Errorf("configuration %s: %w", file, err)
+		return nil, &Error{
+			Err: fmt.Errorf("configuration %s: %w", file, err), Code: ExitUsage,
+			Hint: "the file is YAML with one `option: value` a line",
+		}
 	}
 	return out, nil
 }
@@ -112,7 +117,11 @@ func readOptionsFile(file string) (map[string]any, error) {
 func setFromFile(flags *pflag.FlagSet, f *pflag.Flag, v any) error {
 	list, isList := v.([]any)
 	if !isList {
-		return flags.Set(f.Name, fmt.Sprint(v))
+		text, err := optionText(v)
+		if err != nil {
+			return err
+		}
+		return flags.Set(f.Name, text)
 	}
 	s, ok := f.Value.(pflag.SliceValue)
 	if !ok {
@@ -120,10 +129,30 @@ func setFromFile(flags *pflag.FlagSet, f *pflag.Flag, v any) error {
 	}
 	values := make([]string, len(list))
 	for i, e := range list {
-		values[i] = fmt.Sprint(e)
+		text, err := optionText(e)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", i+1, err)
+		}
+		values[i] = text
 	}
 	f.Changed = true
 	return s.Replace(values)
+}
+
+// optionText is one value of the file as it would stand on a command line.
+func optionText(v any) (string, error) {
+	switch v := v.(type) {
+	case string:
+		return v, nil
+	case bool:
+		return strconv.FormatBool(v), nil
+	case float64: // YAML is read by way of JSON: every number is one of these
+		return strconv.FormatFloat(v, 'f', -1, 64), nil
+	case nil:
+		return "", errors.New("has no value; leave the key out for the default")
+	default:
+		return "", errors.New("want one value or a list of values")
+	}
 }
 
 func lookup(environ []string, name string) (string, bool) {

@@ -1,0 +1,266 @@
+// Copyright The Drover Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package hub puts the parts of the hub together. It is the only package that
+// knows all of them; they meet in the store and know each other through the
+// small interfaces that each declares for itself.
+package hub
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/drover-io/drover/hub/api"
+	"github.com/drover-io/drover/hub/auth"
+	"github.com/drover-io/drover/hub/broker"
+	"github.com/drover-io/drover/hub/delivery"
+	"github.com/drover-io/drover/hub/enroll"
+	"github.com/drover-io/drover/hub/fleet"
+	"github.com/drover-io/drover/hub/gateway"
+	"github.com/drover-io/drover/hub/metrics"
+	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/hub/web"
+	"github.com/drover-io/drover/pki/ca"
+	fleetapi "github.com/drover-io/drover/shared/apis/fleet"
+	"github.com/drover-io/drover/shared/apis/schemas"
+	"github.com/drover-io/drover/shared/daemon"
+	"github.com/drover-io/drover/shared/durable"
+)
+
+// Hub is a hub that is ready to run.
+type Hub struct {
+	cfg Config
+	log *zap.Logger
+}
+
+// New checks the configuration. Nothing is opened before Run.
+func New(cfg Config) (*Hub, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = zap.NewNop()
+	}
+	return &Hub{cfg: cfg, log: cfg.Log}, nil
+}
+
+// parts are opened bottom-up; each needs only those above it in this list.
+type parts struct {
+	listener net.Listener
+	urls     []string
+	broker   *broker.Broker
+	conn     *nats.Conn
+	store    *store.Store
+	ca       *ca.CA
+	enroll   *enroll.Enroll
+	gateway  *gateway.Gateway
+	metrics  *metrics.Metrics
+	fleet    *fleet.Fleet
+	delivery *delivery.Delivery
+	admin    *admin
+	api      *api.API
+}
+
+// Run opens everything, serves until ctx ends, and closes in reverse order.
+func (h *Hub) Run(ctx context.Context) (err error) {
+	p := &parts{}
+	// The port comes first: a hub that cannot have it must not touch the data of
+	// the one that has.
+	if p.listener, err = h.cfg.listen(); err != nil {
+		return err
+	}
+	defer p.listener.Close()
+	if err := h.cfg.prepare(); err != nil {
+		return err
+	}
+	if p.urls, err = h.cfg.urls(p.listener.Addr()); err != nil {
+		return err
+	}
+	if p.broker, err = broker.Open(broker.Config{Dir: h.cfg.path("nats"), Log: h.log.Named("broker")}); err != nil {
+		return fmt.Errorf("open broker: %w", err)
+	}
+	defer func() {
+		if cerr := p.broker.Close(); cerr != nil {
+			h.log.Error("closing the broker failed", zap.Error(cerr))
+		}
+	}()
+	if p.conn, err = p.broker.Connect("controllers"); err != nil {
+		return fmt.Errorf("connect to broker: %w", err)
+	}
+	defer p.conn.Close()
+	if err := h.openStores(ctx, p); err != nil {
+		return err
+	}
+	if err := h.build(ctx, p); err != nil {
+		return err
+	}
+	return h.serve(ctx, p)
+}
+
+func (h *Hub) openStores(ctx context.Context, p *parts) (err error) {
+	js := p.broker.JetStream()
+	if p.store, err = store.Open(ctx, js, store.Options{Dir: h.cfg.DataDir, Log: h.log.Named("store")}); err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	if _, err := p.broker.EnsureMetricsStream(ctx); err != nil {
+		return fmt.Errorf("open stream of samples: %w", err)
+	}
+	kv, err := js.CreateOrUpdateKeyValue(ctx, ca.BucketConfig())
+	if err != nil {
+		return fmt.Errorf("open bucket of the CA: %w", err)
+	}
+	password, err := h.caPassword()
+	if err != nil {
+		return err
+	}
+	p.ca, err = ca.Open(ctx, ca.Config{
+		Dir: h.cfg.path("pki"), TrustDomain: h.cfg.TrustDomain, KV: kv, AgentTTL: h.cfg.AgentTTL,
+		Password: password, AdvertiseIPs: addresses(p.urls), Log: h.log.Named("ca"),
+	})
+	if err != nil {
+		return fmt.Errorf("open CA: %w", err)
+	}
+	return nil
+}
+
+func (h *Hub) caPassword() ([]byte, error) {
+	if h.cfg.CAPasswordFile == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(h.cfg.CAPasswordFile)
+	if err != nil {
+		return nil, fmt.Errorf("ca-password-file: %w", err)
+	}
+	password := bytes.TrimRight(text, "\r\n")
+	if len(password) == 0 {
+		return nil, fmt.Errorf("ca-password-file %s: empty", h.cfg.CAPasswordFile)
+	}
+	return password, nil
+}
+
+// build makes the parts that hold nothing on disk.
+func (h *Hub) build(ctx context.Context, p *parts) (err error) {
+	p.enroll = enroll.New(enroll.Config{
+		Store: p.store, CA: p.ca, URLs: p.urls, Log: h.log.Named("enroll"),
+		CloseSessions: func(cluster, reason string) { p.gateway.CloseSessions(cluster, reason) },
+	})
+	p.metrics = metrics.New(p.broker.JetStream(), h.log.Named("metrics"))
+	p.delivery = delivery.New(delivery.Config{Store: p.store, Conn: p.conn, Log: h.log.Named("delivery")})
+	p.admin = &admin{cfg: &h.cfg, ca: p.ca, url: p.urls[0], log: h.log}
+	kinds, err := schemas.Documents()
+	if err != nil {
+		return err
+	}
+	p.api, err = api.New(api.Config{
+		Store: p.store, Kinds: kinds, Hooks: hooks(p), Version: daemon.Version(), Log: h.log.Named("api"),
+		Virtual: map[schema.GroupVersionResource]api.Provider{
+			{Group: fleetapi.Group, Version: fleetapi.Version, Resource: "clustermetrics"}: &metricsProvider{p},
+		},
+		Authenticator: auth.ClientCertificate(rootPool(p.ca), p.ca.TrustDomain()),
+		Authorizer:    auth.Authorizer{},
+	})
+	if err != nil {
+		return err
+	}
+	own, err := ownCertificate(h.cfg.TLSCert, h.cfg.TLSKey, h.log)
+	if err != nil {
+		return err
+	}
+	pages, err := web.Handler()
+	if err != nil {
+		return err
+	}
+	p.gateway, err = gateway.New(gateway.Config{
+		Listener: p.listener, TrustDomain: p.ca.TrustDomain(),
+		GetHubCertificate: p.ca.GetHubCertificate, GetAPICertificate: p.ca.GetAPICertificate,
+		GetPeopleCertificate: own,
+		AgentHandler:         p.enroll.Handler(), PeopleHandler: people(ctx, p, pages),
+		Verify: verify(p.enroll), Broker: p.broker, Log: h.log.Named("gateway"), Limits: h.cfg.Limits,
+	})
+	if err != nil {
+		return err
+	}
+	p.fleet = fleet.New(fleet.Config{
+		Store: p.store, Conn: p.conn, Presence: presence{p.gateway},
+		Grace: h.cfg.LostAfter, SampleEvery: h.cfg.SampleEvery, Log: h.log.Named("fleet"),
+	})
+	return nil
+}
+
+// serve runs all parts until ctx ends. The broker is closed after them, so that
+// what they have accepted is stored.
+func (h *Hub) serve(ctx context.Context, p *parts) error {
+	if err := p.admin.ensure(ctx, time.Now()); err != nil {
+		return fmt.Errorf("write admin credential: %w", err)
+	}
+	g := daemon.NewGroup(ctx)
+	g.Go("store", p.store.Run)
+	g.Go("ca", p.ca.Run)
+	g.Go("enroll", p.enroll.Run)
+	g.Go("fleet", p.fleet.Run)
+	g.Go("delivery", p.delivery.Run)
+	g.Go("metrics", p.metrics.Run)
+	g.Go("admin", p.admin.run)
+	g.Go("gateway", p.gateway.Run)
+	g.Go("url", func(ctx context.Context) error { return h.announce(ctx, p) })
+	err := g.Wait()
+	h.log.Info("hub stopped", zap.Error(err))
+	return err
+}
+
+// announce says that the hub serves, and takes it back at the end.
+func (h *Hub) announce(ctx context.Context, p *parts) error {
+	if err := durable.WriteFile(h.cfg.URLFile(), []byte(p.urls[0]+"\n"), 0o644); err != nil {
+		return err
+	}
+	defer os.Remove(h.cfg.URLFile())
+	h.log.Info("serving", zap.String("url", p.urls[0]), zap.Stringer("address", p.listener.Addr()),
+		zap.String("trustDomain", p.ca.TrustDomain()), zap.String("kubeconfig", h.cfg.AdminKubeconfig()),
+		zap.Uint64("revision", p.store.Revision()))
+	if err := daemon.Notify(daemon.NotifyReady); err != nil {
+		h.log.Warn("telling systemd failed", zap.Error(err))
+	}
+	<-ctx.Done()
+	if err := daemon.Notify(daemon.NotifyStopping); err != nil {
+		h.log.Debug("telling systemd failed", zap.Error(err))
+	}
+	return ctx.Err()
+}
+
+// verify adapts the registrar's check to the gateway.
+func verify(e *enroll.Enroll) gateway.Verify {
+	return func(ctx context.Context, r *http.Request) (gateway.Peer, error) {
+		peer, err := e.Verify(ctx, r.TLS.PeerCertificates)
+		var refused *enroll.Refused
+		if errors.As(err, &refused) {
+			return gateway.Peer{}, &gateway.RefusalError{
+				Status: refused.Status, Refusal: refused.Refusal, RetryAfter: refused.RetryAfter,
+			}
+		}
+		return gateway.Peer{Cluster: peer.Name, Serial: peer.Serial, NotAfter: peer.NotAfter}, err
+	}
+}
+
+// presence adapts the gateway's sessions to the fleet.
+type presence struct{ gateway *gateway.Gateway }
+
+func (p presence) Sessions() []fleet.Session {
+	live := p.gateway.Sessions()
+	out := make([]fleet.Session, len(live))
+	for i, s := range live {
+		out[i] = fleet.Session{Cluster: s.Cluster, Epoch: s.Epoch, Address: s.RemoteAddr, Since: s.Since}
+	}
+	return out
+}
+
+func (p presence) Subscribe() (<-chan struct{}, func()) { return p.gateway.Subscribe() }

@@ -1,0 +1,125 @@
+// Copyright The Drover Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package metrics knows the last sample of every cluster. Samples are a stream
+// of the broker with a short memory; what this package holds is a view of it,
+// rebuilt at every start.
+package metrics
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+
+	"github.com/drover-io/drover/shared/daemon"
+	"github.com/drover-io/drover/shared/wire"
+)
+
+// Stream is the name of the stream that keeps the samples.
+const Stream = "METRICS"
+
+const retryInterval = 2 * time.Second
+
+// Sample is what is known of one cluster; a part that never came is nil.
+type Sample struct {
+	Host       *wire.HostSample
+	Kubernetes *wire.KubernetesSample
+}
+
+// Metrics is the view.
+type Metrics struct {
+	js  jetstream.JetStream
+	log *zap.Logger
+
+	mu   sync.RWMutex
+	last map[string]Sample
+}
+
+// New returns an empty view; Run fills it.
+func New(js jetstream.JetStream, log *zap.Logger) *Metrics {
+	return &Metrics{js: js, log: log, last: map[string]Sample{}}
+}
+
+// Last returns the newest sample of a cluster.
+func (m *Metrics) Last(cluster string) (Sample, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	s, ok := m.last[cluster]
+	return s, ok
+}
+
+// Run follows the stream until ctx ends. Trouble with metrics never ends it.
+func (m *Metrics) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := m.follow(ctx); ctx.Err() == nil {
+			m.log.Warn("following samples ended, starting over", zap.Error(err))
+			daemon.Sleep(ctx, retryInterval)
+		}
+	}
+	return ctx.Err()
+}
+
+func (m *Metrics) follow(ctx context.Context) error {
+	c, err := m.js.OrderedConsumer(ctx, Stream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{wire.AllMetrics}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
+	})
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", Stream, err)
+	}
+	it, err := c.Messages()
+	if err != nil {
+		return fmt.Errorf("consume %s: %w", Stream, err)
+	}
+	stop := context.AfterFunc(ctx, it.Stop)
+	defer stop()
+	defer it.Stop()
+	for {
+		msg, err := it.Next()
+		if err != nil {
+			return err
+		}
+		m.take(msg.Subject(), msg.Data())
+	}
+}
+
+// take files one sample under the cluster its subject names. What does not
+// parse is dropped: it is one agent's problem, and shows as a missing sample.
+func (m *Metrics) take(subject string, data []byte) {
+	cluster, ok := wire.ClusterOf(subject)
+	if !ok {
+		return
+	}
+	kind, ok := strings.CutPrefix(subject, wire.MetricsSubject(cluster, ""))
+	if !ok {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.last[cluster]
+	var err error
+	switch kind {
+	case wire.SampleHost:
+		var h wire.HostSample
+		if err = json.Unmarshal(data, &h); err == nil {
+			s.Host = &h
+		}
+	case wire.SampleKubernetes:
+		var k wire.KubernetesSample
+		if err = json.Unmarshal(data, &k); err == nil {
+			s.Kubernetes = &k
+		}
+	default:
+		return // of a newer agent
+	}
+	if err != nil {
+		m.log.Debug("sample dropped", zap.String("cluster", cluster), zap.String("kind", kind), zap.Error(err))
+		return
+	}
+	m.last[cluster] = s
+}
