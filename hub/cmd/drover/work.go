@@ -1,0 +1,93 @@
+// Copyright The Drover Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/drover-io/drover/shared/client"
+	"github.com/drover-io/drover/shared/daemon"
+)
+
+func (g *globals) worksCommand() *cobra.Command {
+	var namespace string
+	c := &cobra.Command{
+		Use: "works", Short: "Manifests for clusters, and how far they are", Args: cobra.NoArgs,
+		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, _ []string) error {
+			return g.list(ctx, cmd, hub, works(), namespace, metav1.ListOptions{})
+		}),
+	}
+	c.Flags().StringVarP(&namespace, "cluster", "n", "", "of one cluster (default: of all)")
+	return c
+}
+
+func (g *globals) workCommand() *cobra.Command {
+	c := &cobra.Command{Use: "work", Short: "Change one work", Args: cobra.NoArgs, RunE: help}
+	c.AddCommand(g.workRemoveCommand())
+	return c
+}
+
+func (g *globals) workRemoveCommand() *cobra.Command {
+	var namespace string
+	var yes, wait bool
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use: "remove NAME -n CLUSTER", Short: "Remove a work, and from the cluster what it applied there", Args: cobra.ExactArgs(1),
+		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
+			name := args[0]
+			if namespace == "" {
+				return &daemon.Error{Err: errors.New("cluster: missing"), Code: daemon.ExitUsage, Hint: "add -n CLUSTER; `drover works` lists them"}
+			}
+			if _, err := hub.Resource(works()).Namespace(namespace).Get(ctx, name, metav1.GetOptions{}); err != nil {
+				return err
+			}
+			if err := confirm(cmd, yes, name, "The objects that work %s applied on cluster %s will be deleted there.\n"+
+				"To keep them, set spec.deleteOption.propagationPolicy to Orphan first.", name, namespace); err != nil {
+				return err
+			}
+			if err := hub.Resource(works()).Namespace(namespace).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+				return err
+			}
+			if !wait {
+				say(cmd, "work %s is being removed; its agent cleans up and reports", name)
+				return nil
+			}
+			return awaitRemoval(ctx, cmd, hub, namespace, name, timeout)
+		}),
+	}
+	c.Flags().StringVarP(&namespace, "cluster", "n", "", "the cluster")
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	c.Flags().BoolVar(&wait, "wait", false, "wait until everything is gone")
+	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "of --wait")
+	return c
+}
+
+func awaitRemoval(ctx context.Context, cmd *cobra.Command, hub *client.Client, namespace, name string, timeout time.Duration) error {
+	wait, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := client.Poll(wait, 200*time.Millisecond, func() (bool, error) {
+		_, err := hub.Resource(works()).Namespace(namespace).Get(wait, name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return true, nil
+		}
+		return false, err
+	})
+	if err != nil && ctx.Err() == nil && wait.Err() != nil {
+		return &daemon.Error{
+			Err:  fmt.Errorf("work %s is still being removed after %s", name, timeout),
+			Hint: "is the agent connected? `drover clusters`; `kubectl describe manifestwork` says what remains", Code: daemon.ExitWaiting,
+		}
+	}
+	if err == nil {
+		say(cmd, "work %s is removed", name)
+	}
+	return err
+}
