@@ -56,8 +56,6 @@ const trustDomain = "fleet.test"
 
 var (
 	clusters = schema.GroupVersionResource{Group: "cluster.open-cluster-management.io", Version: "v1", Resource: "managedclusters"}
-	works    = schema.GroupVersionResource{Group: "work.open-cluster-management.io", Version: "v1", Resource: "manifestworks"}
-	tokens   = schema.GroupVersionResource{Group: "fleet.drover.io", Version: "v1alpha1", Resource: "jointokens"}
 	metrics  = schema.GroupVersionResource{Group: "fleet.drover.io", Version: "v1alpha1", Resource: "clustermetrics"}
 )
 

@@ -1,0 +1,74 @@
+# Copyright The Drover Authors.
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL       := bash
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo v0.0.0-dev)
+# Databases that the CA's library would link and Drover does not use.
+TAGS        := nobadger,nomysql,nopgx
+LDFLAGS     := -s -w -X github.com/drover-io/drover/shared/daemon.version=$(VERSION)
+BUILD       := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags "$(LDFLAGS)"
+GOTEST      := $(GO) test -tags $(TAGS)
+# Packages whose tests run the real programs; they are built without the race detector.
+PROGRAMS    := ./test/e2e/... ./test/kube/...
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## the main job, end to end, on this machine; Ctrl-C ends all it started
+	@$(GO) run ./test/demo $(DEMO)
+
+.PHONY: build
+build: ## bin/drover-hub, bin/drover-agent and bin/drover
+	@mkdir -p bin
+	@test -e bin/drover-hub || echo "building the programs; the first time takes some minutes"
+	@$(BUILD) -o bin/ ./hub/cmd/drover-hub ./agent/cmd/drover-agent ./hub/cmd/drover
+
+.PHONY: kubernetes
+kubernetes: ## bin/kubetest, a real Kubernetes control plane for tests and the demo
+	@test/kubernetes/build.sh bin/kubetest
+
+.PHONY: test
+test: kubernetes vet ## every test
+	$(GOTEST) -race -timeout 25m $$($(GO) list -tags $(TAGS) ./... | grep -v -e /test/e2e -e /test/kube)
+	$(GOTEST) -timeout 25m $(PROGRAMS)
+
+.PHONY: test-short
+test-short: ## tests that need neither Kubernetes nor minutes
+	$(GOTEST) -short ./...
+
+.PHONY: e2e
+e2e: kubernetes ## the real programs against a real Kubernetes
+	$(GOTEST) -timeout 25m -v ./test/e2e/...
+
+.PHONY: bench
+bench: build kubernetes ## figures: latency, memory, start time, sizes
+	@$(GO) run ./test/bench $(BENCH)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (default 20s) each
+	@for p in $$(grep -rl --include=*_test.go '^func Fuzz' hub agent pki shared | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | sed 's/func //'); do \
+	    $(GOTEST) -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),20s) ./$$p || exit 1; done; done
+
+.PHONY: vet
+vet: ## go vet, staticcheck, formatting
+	$(GO) vet -tags $(TAGS) ./...
+	$(GO) tool staticcheck -tags $(TAGS) ./...
+	@out=$$($(GO) tool gofumpt -l hub agent shared pki test); test -z "$$out" || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
+
+.PHONY: vulns
+vulns: ## known vulnerabilities in what is called (needs the vulnerability database)
+	$(GO) tool govulncheck -tags $(TAGS) ./...
+
+.PHONY: fmt
+fmt: ## format all Go code
+	$(GO) tool gofumpt -w hub agent shared pki test
+
+.PHONY: clean
+clean: ## remove bin
+	rm -rf bin
