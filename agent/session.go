@@ -47,6 +47,7 @@ type session struct {
 
 const (
 	lookEvery   = time.Minute // for the desired state, without a hint
+	lookAgain   = time.Second // after a failure, then twice as long each time
 	askTimeout  = 30 * time.Second
 	collectWait = 10 * time.Minute // between collections of unused content
 )
@@ -68,8 +69,9 @@ func (s *session) hello() wire.Hello {
 // and then. All three are the same question.
 func (s *session) runConnected(ctx context.Context) error {
 	cleanup := time.Now()
+	every, failed := lookEvery, 0
 	for {
-		t := time.NewTimer(lookEvery/2 + rand.N(lookEvery))
+		t := time.NewTimer(every/2 + rand.N(every))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -80,8 +82,14 @@ func (s *session) runConnected(ctx context.Context) error {
 		case <-t.C:
 		}
 		t.Stop()
-		if err := s.look(ctx); err != nil && !errors.Is(err, link.ErrOffline) && ctx.Err() == nil {
-			s.log.Warn("asking for the desired state failed, will try again", zap.Error(err))
+		switch err := s.look(ctx); {
+		case err == nil, errors.Is(err, link.ErrOffline):
+			every, failed = lookEvery, 0
+		case ctx.Err() == nil:
+			// A hub that has just started may not answer yet.
+			every = min(lookAgain<<min(failed, 6), lookEvery)
+			failed++
+			s.log.Warn("asking for the desired state failed, will try again", zap.Duration("in", every), zap.Error(err))
 		}
 		if time.Since(cleanup) > collectWait && s.engine != nil {
 			cleanup = time.Now()
