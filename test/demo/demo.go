@@ -257,7 +257,7 @@ func (d *demo) showTop(ctx context.Context) error {
 // kubectl is how to look at the managed cluster.
 func (d *demo) kubectl(args string) string {
 	if d.kubernetes == nil {
-		return "kubectl " + args
+		return "kubectl --kubeconfig " + d.kubeconfig + " " + args
 	}
 	return mustAbs(d.binary("kubetest")) + " kubectl --kubeconfig " + d.kubeconfig + " " + args
 }
