@@ -113,7 +113,10 @@ func Join(ctx context.Context, cfg Config, opts JoinOptions) error {
 	if err := c.retry(ctx, cfg.Log, func() error { return c.do(ctx, http.MethodPost, wire.PathJoin, request, &state) }); err != nil {
 		return joinError(err)
 	}
-	if state.State == wire.JoinPending {
+	switch {
+	case state.State == wire.JoinPending && state.Message != "":
+		opts.Progress("request:     %s is %s", state.ID, state.Message)
+	case state.State == wire.JoinPending:
 		opts.Progress("request:     %s is stored on the hub and waits for an operator:", state.ID)
 		opts.Progress("             drover approve %s --fingerprint %s", state.ID, identity.Fingerprint(key.Public())[:16])
 	}

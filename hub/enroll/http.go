@@ -144,6 +144,10 @@ func (e *Enroll) state(jr *fleet.JoinRequest) wire.JoinState {
 		s.State, s.Chain, s.Roots = wire.JoinApproved, jr.Status.Chain, string(e.cfg.CA.RootsPEM())
 	case fleet.PhaseDenied, fleet.PhaseExpired:
 		s.State = wire.JoinDenied
+	default:
+		if a := jr.Spec.Approval; a != nil && a.Decision == fleet.Approve {
+			s.Message = "approved by " + a.By + ", being signed"
+		}
 	}
 	return s
 }

@@ -209,7 +209,11 @@ func readObjects(file string, stdin io.Reader) ([]*unstructured.Unstructured, er
 			continue
 		}
 		err = u.EachListItem(func(o runtime.Object) error {
-			out = append(out, o.(*unstructured.Unstructured))
+			item := o.(*unstructured.Unstructured)
+			if item.GetAPIVersion() == "" || item.GetKind() == "" {
+				return errors.New("items: apiVersion and kind are needed in each")
+			}
+			out = append(out, item)
 			return nil
 		})
 		if err != nil {
