@@ -238,7 +238,7 @@ type Status struct {
 	ObservedAt time.Time `json:"observedAt"`
 	// Kubernetes is nil for a node agent.
 	Kubernetes *KubernetesStatus `json:"kubernetes,omitempty"`
-	// Desired is the state the agent holds: the hub sends a hint when it differs.
+	// Epoch and Generation name the desired state that the agent holds.
 	Epoch      string `json:"epoch,omitempty"`
 	Generation uint64 `json:"generation,omitempty"`
 	// CertificateNotAfter is the end of the agent's current certificate.
