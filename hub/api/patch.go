@@ -11,6 +11,7 @@ import (
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
@@ -28,7 +29,11 @@ const maxJSONPatch = 10000
 
 // coreTypes are the Go types of the kinds that take strategic merge patches,
 // as kubectl sends them for kinds it knows itself.
-var coreTypes = map[string]any{"namespaces": corev1.Namespace{}, "events": corev1.Event{}}
+var coreTypes = map[string]any{
+	"namespaces": corev1.Namespace{}, "events": corev1.Event{},
+	"roles.rbac.authorization.k8s.io": rbacv1.Role{}, "rolebindings.rbac.authorization.k8s.io": rbacv1.RoleBinding{},
+	"clusterroles.rbac.authorization.k8s.io": rbacv1.ClusterRole{}, "clusterrolebindings.rbac.authorization.k8s.io": rbacv1.ClusterRoleBinding{},
+}
 
 // patch is PATCH, in all four forms.
 func (c *call) patch(status bool) error {

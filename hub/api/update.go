@@ -53,7 +53,7 @@ func (c *call) replace(status bool) error {
 	entry, err := c.update(change{writeOptions: w, status: status, apply: func(live map[string]any) (map[string]any, error) {
 		obj := runtime.DeepCopyJSON(body)
 		// Kubernetes lets its own kinds be replaced without a revision.
-		if metaString(obj, "resourceVersion") == "" && c.res.GVK.Group == "" {
+		if _, core := coreTypes[c.res.StoreResource()]; core && metaString(obj, "resourceVersion") == "" {
 			carry(obj, live, "resourceVersion")
 		}
 		return obj, nil

@@ -1,8 +1,6 @@
 // Copyright The Drover Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package auth says who asks and whether they may. It knows client
-// certificates of the hub's own CA, and the group that may do everything.
 package auth
 
 import (

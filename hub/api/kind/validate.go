@@ -6,12 +6,14 @@ package kind
 import (
 	"context"
 
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel/model"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	apivalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
 	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
@@ -29,7 +31,7 @@ func (k *Kind) Validate(ctx context.Context, obj map[string]any) (field.ErrorLis
 		return errs, nil
 	}
 	u := &unstructured.Unstructured{Object: obj}
-	errs = append(errs, validation.ValidateObjectMetaAccessor(u, k.Namespaced, validation.NameIsDNSSubdomain, field.NewPath("metadata"))...)
+	errs = append(errs, validation.ValidateObjectMetaAccessor(u, k.Namespaced, k.validName(), field.NewPath("metadata"))...)
 	errs = append(errs, apivalidation.ValidateCustomResource(nil, obj, c.object)...)
 	errs = append(errs, objectmeta.Validate(ctx, nil, obj, c.schema, false)...)
 	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, c.schema, obj)...)
@@ -38,6 +40,15 @@ func (k *Kind) Validate(ctx context.Context, obj map[string]any) (field.ErrorLis
 	}
 	more, _ := c.cel.Validate(ctx, nil, c.schema, obj, nil, celconfig.RuntimeCELCostBudget)
 	return append(errs, more...), nil
+}
+
+// validName: names of roles and bindings are any segment of a path, such as
+// "drover:viewer"; all others are DNS subdomains.
+func (k *Kind) validName() validation.ValidateNameFunc {
+	if k.GVK.Group == rbacv1.GroupName {
+		return path.ValidatePathSegmentName
+	}
+	return validation.NameIsDNSSubdomain
 }
 
 // CheckTypes reports the fields whose values are not even of the schema's type,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -28,14 +29,18 @@ import (
 func TestStructs(t *testing.T) {
 	t.Parallel()
 	structs := map[string]any{
-		cluster.Resource:              cluster.ManagedCluster{},
-		work.Resource:                 work.ManifestWork{},
-		fleet.ResourceJoinTokens:      fleet.JoinToken{},
-		fleet.ResourceJoinRequests:    fleet.JoinRequest{},
-		fleet.ResourceClusterMetrics:  fleet.ClusterMetrics{},
-		fleet.ResourceAgentIdentities: fleet.AgentIdentity{},
-		"events":                      corev1.Event{},
-		"namespaces":                  nil, // Kubernetes' has a condition type of its own
+		cluster.Resource:                                cluster.ManagedCluster{},
+		work.Resource:                                   work.ManifestWork{},
+		fleet.ResourceJoinTokens:                        fleet.JoinToken{},
+		fleet.ResourceJoinRequests:                      fleet.JoinRequest{},
+		fleet.ResourceClusterMetrics:                    fleet.ClusterMetrics{},
+		fleet.ResourceAgentIdentities:                   fleet.AgentIdentity{},
+		"events":                                        corev1.Event{},
+		"roles.rbac.authorization.k8s.io":               rbacv1.Role{},
+		"rolebindings.rbac.authorization.k8s.io":        rbacv1.RoleBinding{},
+		"clusterroles.rbac.authorization.k8s.io":        rbacv1.ClusterRole{},
+		"clusterrolebindings.rbac.authorization.k8s.io": rbacv1.ClusterRoleBinding{},
+		"namespaces":                                    nil, // Kubernetes' has a condition type of its own
 	}
 	docs := documents(t)
 	if len(docs) != len(structs) {
