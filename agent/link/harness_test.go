@@ -21,9 +21,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/drover-io/drover/test/leak"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 
 	"github.com/drover-io/drover/agent/link"
 	"github.com/drover-io/drover/shared/wire"
@@ -32,7 +32,7 @@ import (
 // patience bounds every wait for something that must happen.
 const patience = 30 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // testHub is a nats-server behind a websocket: the hub as an agent sees it.
 type testHub struct {

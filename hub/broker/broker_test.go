@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drover-io/drover/test/leak"
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/shared/wire"
@@ -25,7 +25,7 @@ import (
 
 const patience = 30 * time.Second
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func open(t *testing.T, dir string) *broker.Broker {
 	t.Helper()

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drover-io/drover/test/leak"
 	"github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -24,7 +24,7 @@ import (
 	"github.com/drover-io/drover/shared/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // patience bounds every wait; it is only reached when a test fails.
 const patience = 60 * time.Second

@@ -26,8 +26,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/drover-io/drover/test/leak"
 	"github.com/nats-io/nats.go"
-	"go.uber.org/goleak"
 
 	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/shared/wire"
@@ -37,7 +37,7 @@ import (
 const patience = 30 * time.Second
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // authority is a CA of one certificate.

@@ -8,14 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/drover-io/drover/test/leak"
 	"go.uber.org/zap"
 
 	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/shared/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 func TestTake(t *testing.T) {
 	t.Parallel()

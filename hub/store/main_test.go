@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drover-io/drover/test/leak"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 	"go.uber.org/zap/zaptest"
 )
 
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // patience bounds every wait of a test; it is only reached when the test fails.

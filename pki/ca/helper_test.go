@@ -12,16 +12,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drover-io/drover/test/leak"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"github.com/drover-io/drover/pki/identity"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // startNATS runs a server with JetStream on dir until stop, or the test's end.
