@@ -52,6 +52,8 @@ type Config struct {
 	// Authorizer says whether they may. When it is an authorizer.RuleResolver
 	// too, "kubectl auth can-i --list" is answered from it.
 	Authorizer authorizer.UnconditionalAuthorizer
+	// Auditor records writes and refusals; nil records nothing.
+	Auditor Auditor
 	// Version of this build, such as "1.2.3".
 	Version string
 	Log     *zap.Logger
@@ -67,6 +69,7 @@ type API struct {
 	store         Store
 	authenticator authenticator.Request
 	authorizer    authorizer.UnconditionalAuthorizer
+	auditor       Auditor // may be nil
 	log           *zap.Logger
 	version       string
 
@@ -111,6 +114,7 @@ func New(cfg Config) (*API, error) {
 		store:         cfg.Store,
 		authenticator: cfg.Authenticator,
 		authorizer:    cfg.Authorizer,
+		auditor:       cfg.Auditor,
 		log:           cfg.Log,
 		version:       gitVersion(cfg.Version),
 		info:          request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")},
@@ -170,6 +174,7 @@ type call struct {
 	who    *authenticator.Response
 	res    *resource // nil for requests that are not about a kind
 	accept accept
+	audit  trail
 
 	warnings []string
 }
@@ -193,6 +198,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	w.Header().Set("Vary", "Accept, Accept-Encoding")
 	w.Header().Set("Cache-Control", "no-cache, private")
+	c.beginAudit()
 	if err := c.serve(); err != nil {
 		if tracked.started {
 			if !errors.Is(err, context.Canceled) {
@@ -266,6 +272,9 @@ func (c *call) serveResource() error {
 		return c.list()
 	case "watch":
 		return c.watch()
+	}
+	if err := c.recordable(); err != nil {
+		return err
 	}
 	start := time.Now()
 	err := c.write(status)

@@ -66,6 +66,7 @@ func (c *call) createObject(obj map[string]any, w writeOptions, track func(map[s
 			attempt = runtime.DeepCopyJSON(obj)
 			meta(attempt)["name"] = generateName(prefix)
 		}
+		c.audit.name = metaString(attempt, "name")
 		entry, reveals, err := c.tryCreate(attempt, w, track)
 		if generate && errors.Is(err, store.ErrExists) {
 			if try < 8 {

@@ -34,6 +34,7 @@ func (c *call) deleteOptions() (*metav1.DeleteOptions, error) {
 	if len(opts.DryRun) == 0 {
 		opts.DryRun = c.r.URL.Query()["dryRun"]
 	}
+	c.audit.dryRun = len(opts.DryRun) > 0
 	return opts, invalidOptions("DeleteOptions", metavalidation.ValidateDeleteOptions(opts))
 }
 
@@ -88,6 +89,7 @@ func (c *call) delete() error {
 	if !gone {
 		return c.writeEntry(http.StatusOK, entry)
 	}
+	c.audit.stored = entry
 	return c.writeJSON(http.StatusOK, metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
 		Details: &metav1.StatusDetails{
@@ -176,7 +178,10 @@ func (c *call) deleteCollection() error {
 			return err
 		}
 		for _, e := range page.Entries {
-			if _, _, err := c.remove(e.Key, opts); err != nil && !errors.Is(err, store.ErrNotFound) {
+			switch _, _, err := c.remove(e.Key, opts); {
+			case err == nil:
+				c.audit.removed = append(c.audit.removed, e.Key.Name)
+			case !errors.Is(err, store.ErrNotFound):
 				return err
 			}
 		}

@@ -149,6 +149,7 @@ func (c *call) writeOptions(dryRun []string, manager, validation string) writeOp
 	if validation == "" {
 		validation = metav1.FieldValidationWarn
 	}
+	c.audit.dryRun = len(dryRun) > 0
 	return writeOptions{manager: c.fieldManager(manager), validation: validation, dryRun: len(dryRun) > 0}
 }
 

@@ -33,6 +33,7 @@ func (c *call) get() error {
 
 // writeEntry answers with one stored object in the accepted form.
 func (c *call) writeEntry(code int, e store.Entry) error {
+	c.audit.stored = e
 	r, err := c.renderer()
 	if err != nil {
 		return err

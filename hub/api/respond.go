@@ -67,6 +67,9 @@ func (a *answer) Write(p []byte) (int, error) {
 }
 
 func (a *answer) start() error {
+	if err := a.c.record(succeeded(a.code)); err != nil {
+		return err
+	}
 	a.started = true
 	if acceptsGzip(a.c.r) {
 		a.c.w.Header().Set("Content-Encoding", "gzip")
@@ -97,6 +100,9 @@ func (a *answer) close() error {
 	}
 	if a.started {
 		return nil
+	}
+	if err := a.c.record(succeeded(a.code)); err != nil {
+		return err
 	}
 	if a.c.accept.yaml {
 		a.buf = toYAML(a.buf)

@@ -95,6 +95,9 @@ func (c *call) fail(err error) {
 	if code < 400 || code > 599 {
 		code = http.StatusInternalServerError
 	}
+	// A refusal changed nothing: it stands when it cannot be recorded, which the
+	// log says.
+	_ = c.record(status)
 	for _, name := range []string{"Etag", "Expires", "Content-Length", "Content-Encoding"} {
 		h.Del(name)
 	}

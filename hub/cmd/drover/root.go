@@ -74,7 +74,7 @@ kubectl works with the same credential: kubectl get managedclusters`,
 	f.StringVarP(&g.output, "output", "o", "table", strings.Join(outputs, ", "))
 	c.AddCommand(
 		g.tokenCommand(), g.requestsCommand(), g.approveCommand(), g.denyCommand(),
-		g.clustersCommand(), g.clusterCommand(), g.worksCommand(), g.workCommand(), g.applyCommand(), g.topCommand(),
+		g.clustersCommand(), g.clusterCommand(), g.worksCommand(), g.workCommand(), g.applyCommand(), g.topCommand(), g.auditCommand(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), daemon.VersionLine("drover")) },
