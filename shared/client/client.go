@@ -91,29 +91,41 @@ func (c *Client) Table(ctx context.Context, gvr schema.GroupVersionResource, nam
 	if opts.Limit > 0 {
 		query.Set("limit", strconv.FormatInt(opts.Limit, 10))
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.config.Host, "/")+path+"?"+query.Encode(), nil)
-	if err != nil {
+	var t metav1.Table
+	if err := c.get(ctx, path+"?"+query.Encode(), tableAccept, &t); err != nil {
 		return nil, err
 	}
-	req.Header.Set("Accept", tableAccept)
+	return &t, nil
+}
+
+// Get reads a path of the hub that is no kind of its API, as JSON.
+func (c *Client) Get(ctx context.Context, path string, into any) error {
+	return c.get(ctx, path, "application/json", into)
+}
+
+func (c *Client) get(ctx context.Context, path, accept string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(c.config.Host, "/")+path, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", accept)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close()
 	dec := json.NewDecoder(resp.Body)
 	if resp.StatusCode >= 300 {
 		var st metav1.Status
 		if err := dec.Decode(&st); err != nil || st.Kind != "Status" {
-			return nil, fmt.Errorf("%s answered %s: not the API of a hub", c.config.Host, resp.Status)
+			return fmt.Errorf("%s answered %s: not the API of a hub", c.config.Host, resp.Status)
 		}
-		return nil, &apierrors.StatusError{ErrStatus: st}
+		return &apierrors.StatusError{ErrStatus: st}
 	}
-	var t metav1.Table
-	if err := dec.Decode(&t); err != nil {
-		return nil, fmt.Errorf("read the hub's answer: %w", err)
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("read the hub's answer: %w", err)
 	}
-	return &t, nil
+	return nil
 }
 
 // Apply stores objects by server-side apply, in order, and calls done after each.

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -16,10 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/drover-io/drover/shared/client"
 	"github.com/drover-io/drover/shared/daemon"
@@ -65,11 +61,7 @@ func (g *globals) auditCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "audit", Short: "Who changed what, who was refused; and whether the log was tampered with", Args: cobra.NoArgs,
 		Example: "  drover audit --resource joinrequests --since 24h\n  drover audit --verify",
-		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, _ *client.Client, _ []string) error {
-			hub, err := g.raw()
-			if err != nil {
-				return err
-			}
+		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, _ []string) error {
 			if verify {
 				return g.auditVerify(ctx, cmd, hub)
 			}
@@ -101,9 +93,9 @@ func (g *globals) auditCommand() *cobra.Command {
 	return c
 }
 
-func (g *globals) auditList(ctx context.Context, cmd *cobra.Command, hub *rawHub, query url.Values) error {
+func (g *globals) auditList(ctx context.Context, cmd *cobra.Command, hub *client.Client, query url.Values) error {
 	var answer json.RawMessage
-	if err := hub.get(ctx, "/audit?"+query.Encode(), &answer); err != nil {
+	if err := hub.Get(ctx, "/audit?"+query.Encode(), &answer); err != nil {
 		return err
 	}
 	out := cmd.OutOrStdout()
@@ -188,9 +180,9 @@ func auditNote(ev *auditEvent) string {
 	return strings.Join(notes, ", ")
 }
 
-func (g *globals) auditVerify(ctx context.Context, cmd *cobra.Command, hub *rawHub) error {
+func (g *globals) auditVerify(ctx context.Context, cmd *cobra.Command, hub *client.Client) error {
 	var r auditReport
-	if err := hub.get(ctx, "/audit/verify", &r); err != nil {
+	if err := hub.Get(ctx, "/audit/verify", &r); err != nil {
 		return err
 	}
 	if g.output == "json" || g.output == "yaml" {
@@ -205,53 +197,5 @@ func (g *globals) auditVerify(ctx context.Context, cmd *cobra.Command, hub *rawH
 			"records were changed, lost or added behind the hub's back; compare with a backup of the hub")
 	}
 	say(cmd, "The chain is whole. Keep its head elsewhere: it proves later that nothing up to here was rewritten.")
-	return nil
-}
-
-// rawHub reads paths of the hub that are no kinds of its API.
-type rawHub struct {
-	host string
-	http *http.Client
-}
-
-func (g *globals) raw() (*rawHub, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = g.kubeconfig
-	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		rules, &clientcmd.ConfigOverrides{CurrentContext: g.context}).ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig: %w", err)
-	}
-	cfg.UserAgent = "drover/" + daemon.Version()
-	hc, err := rest.HTTPClientFor(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig: %w", err)
-	}
-	return &rawHub{strings.TrimSuffix(cfg.Host, "/"), hc}, nil
-}
-
-// get decodes the answer; a Status becomes an error.
-func (h *rawHub) get(ctx context.Context, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.host+path, nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := h.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	dec := json.NewDecoder(resp.Body)
-	if resp.StatusCode >= 300 {
-		var st metav1.Status
-		if err := dec.Decode(&st); err != nil || st.Kind != "Status" {
-			return daemon.Hint(fmt.Errorf("%s answered %s", h.host, resp.Status), "does this hub keep an audit log? older ones do not")
-		}
-		return &apierrors.StatusError{ErrStatus: st}
-	}
-	if err := dec.Decode(into); err != nil {
-		return daemon.Hint(fmt.Errorf("read the hub's answer: %w", err), "does this hub keep an audit log? older ones do not")
-	}
 	return nil
 }
