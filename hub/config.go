@@ -16,6 +16,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/drover-io/drover/hub/backup"
 	"github.com/drover-io/drover/hub/gateway"
 	"github.com/drover-io/drover/pki/identity"
 	"github.com/drover-io/drover/shared/daemon"
@@ -111,6 +112,9 @@ func (c *Config) URLFile() string { return c.path("hub.url") }
 
 // prepare makes the data dir and proves that it can be written.
 func (c *Config) prepare() error {
+	if err := backup.CheckDir(c.DataDir); err != nil {
+		return err
+	}
 	err := os.MkdirAll(c.DataDir, 0o700)
 	if err == nil {
 		var probe *os.File

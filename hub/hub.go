@@ -21,7 +21,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/drover-io/drover/hub/api"
+	"github.com/drover-io/drover/hub/audit"
 	"github.com/drover-io/drover/hub/auth"
+	"github.com/drover-io/drover/hub/backup"
 	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/enroll"
@@ -61,6 +63,7 @@ type parts struct {
 	broker   *broker.Broker
 	conn     *nats.Conn
 	store    *store.Store
+	audit    *audit.Log
 	ca       *ca.CA
 	enroll   *enroll.Enroll
 	gateway  *gateway.Gateway
@@ -68,6 +71,7 @@ type parts struct {
 	fleet    *fleet.Fleet
 	delivery *delivery.Delivery
 	admin    *admin
+	roles    *auth.Stored
 	api      *api.API
 }
 
@@ -112,6 +116,9 @@ func (h *Hub) openStores(ctx context.Context, p *parts) (err error) {
 	if p.store, err = store.Open(ctx, js, store.Options{Dir: h.cfg.DataDir, Log: h.log.Named("store")}); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
+	if p.audit, err = audit.Open(ctx, js, audit.Options{HeadFile: h.cfg.path("audit.head"), Log: h.log.Named("audit")}); err != nil {
+		return fmt.Errorf("open audit log: %w", err)
+	}
 	if _, err := p.broker.EnsureMetricsStream(ctx); err != nil {
 		return fmt.Errorf("open stream of samples: %w", err)
 	}
@@ -150,24 +157,31 @@ func (h *Hub) caPassword() ([]byte, error) {
 
 // build makes the parts that hold nothing on disk.
 func (h *Hub) build(ctx context.Context, p *parts) (err error) {
+	past, err := backup.ReadRestored(h.cfg.DataDir)
+	if err != nil {
+		return err
+	}
 	p.enroll = enroll.New(enroll.Config{
+		RestoredAt: past.RestoredAt, AdoptUntil: past.AdoptUntil,
 		Store: p.store, CA: p.ca, URLs: p.urls, Log: h.log.Named("enroll"),
 		CloseSessions: func(cluster, reason string) { p.gateway.CloseSessions(cluster, reason) },
 	})
 	p.metrics = metrics.New(p.broker.JetStream(), h.log.Named("metrics"))
 	p.delivery = delivery.New(delivery.Config{Store: p.store, Conn: p.conn, Log: h.log.Named("delivery")})
 	p.admin = &admin{cfg: &h.cfg, ca: p.ca, url: p.urls[0], log: h.log}
+	p.roles = auth.NewStored(p.store, h.log.Named("roles"))
+	authn := auth.ClientCertificate(rootPool(p.ca), p.ca.TrustDomain())
+	authz := auth.RBAC{Source: p.roles}
 	kinds, err := schemas.Documents()
 	if err != nil {
 		return err
 	}
 	p.api, err = api.New(api.Config{
-		Store: p.store, Kinds: kinds, Hooks: hooks(p), Version: daemon.Version(), Log: h.log.Named("api"),
+		Store: p.store, Kinds: kinds, Hooks: withPermissions(p.roles, hooks(p)), Version: daemon.Version(), Log: h.log.Named("api"),
 		Virtual: map[schema.GroupVersionResource]api.Provider{
 			{Group: fleetapi.Group, Version: fleetapi.Version, Resource: "clustermetrics"}: &metricsProvider{p},
 		},
-		Authenticator: auth.ClientCertificate(rootPool(p.ca), p.ca.TrustDomain()),
-		Authorizer:    auth.Authorizer{},
+		Authenticator: authn, Authorizer: authz, Auditor: p.audit,
 	})
 	if err != nil {
 		return err
@@ -184,7 +198,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		Listener: p.listener, TrustDomain: p.ca.TrustDomain(),
 		GetHubCertificate: p.ca.GetHubCertificate, GetAPICertificate: p.ca.GetAPICertificate,
 		GetPeopleCertificate: own,
-		AgentHandler:         p.enroll.Handler(), PeopleHandler: people(ctx, p, pages),
+		AgentHandler:         p.enroll.Handler(), PeopleHandler: people(ctx, p, pages, authn, authz),
 		Verify: verify(p.enroll), Broker: p.broker, Log: h.log.Named("gateway"), Limits: h.cfg.Limits,
 	})
 	if err != nil {
@@ -205,6 +219,8 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	}
 	g := daemon.NewGroup(ctx)
 	g.Go("store", p.store.Run)
+	g.Go("audit", p.audit.Run)
+	g.Go("roles", p.roles.Run)
 	g.Go("ca", p.ca.Run)
 	g.Go("enroll", p.enroll.Run)
 	g.Go("fleet", p.fleet.Run)
@@ -212,6 +228,7 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g.Go("metrics", p.metrics.Run)
 	g.Go("admin", p.admin.run)
 	g.Go("gateway", p.gateway.Run)
+	g.Go("backup", func(ctx context.Context) error { return h.serveBackups(ctx, p) })
 	g.Go("url", func(ctx context.Context) error { return h.announce(ctx, p) })
 	err := g.Wait()
 	h.log.Info("hub stopped", zap.Error(err))

@@ -4,6 +4,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -15,7 +16,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"github.com/drover-io/drover/hub/audit"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -23,19 +27,24 @@ import (
 
 // people routes everything that is not an agent's. Watches end with ctx, so that
 // a hub that stops does not wait for them.
-func people(ctx context.Context, p *parts, pages http.Handler) http.Handler {
+func people(ctx context.Context, p *parts, pages http.Handler, authn authenticator.Request, authz authorizer.UnconditionalAuthorizer) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := p.broker.Healthy(); err != nil {
+		if err := cmp.Or(p.broker.Healthy(), readyToAuthorize(p.roles)); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		io.WriteString(w, "ok")
 	})
+	stats := newStats(p, authn, authz)
+	mux.Handle("GET /metrics", stats)
 	for _, path := range []string{"/api", "/api/", "/apis", "/apis/", "/openapi/", "/version"} {
-		mux.Handle(path, endWatches(ctx, p.api))
+		mux.Handle(path, endWatches(ctx, stats.count(p.api)))
 	}
+	log := p.audit.Handler(authn, authz)
+	mux.Handle(audit.Path, log)
+	mux.Handle(audit.VerifyPath, log)
 	mux.Handle("/", pages)
 	return mux
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/drover-io/drover/shared/wire"
 )
 
-// keysFile holds the seeds. JetStream keeps its data under the public key of the
+// KeysFile holds the seeds. JetStream keeps its data under the public key of the
 // application account: without this file the data is unreachable.
-const keysFile = "keys.json"
+const KeysFile = "keys.json"
 
-// seeds is the content of keysFile. They are one file so that a crash leaves
+// seeds is the content of KeysFile. They are one file so that a crash leaves
 // either all of them or none.
 type seeds struct {
 	Operator    string `json:"operator"`
@@ -41,31 +41,31 @@ type keys struct {
 
 // loadKeys reads the seeds of dir, or creates them in a new directory.
 func loadKeys(dir string) (*keys, error) {
-	path := filepath.Join(dir, keysFile)
+	path := filepath.Join(dir, KeysFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(filepath.Join(dir, server.JetStreamStoreDir)); err == nil {
-			return nil, fmt.Errorf("%s is missing but there is data: restore it from the backup the data came from", keysFile)
+			return nil, fmt.Errorf("%s is missing but there is data: restore it from the backup the data came from", KeysFile)
 		}
 		return createKeys(path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", keysFile, cause(err))
+		return nil, fmt.Errorf("read %s: %w", KeysFile, cause(err))
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", keysFile, cause(err))
+		return nil, fmt.Errorf("read %s: %w", KeysFile, cause(err))
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s has mode %04o, want 0600: chmod 600 it", keysFile, mode)
+		return nil, fmt.Errorf("%s has mode %04o, want 0600: chmod 600 it", KeysFile, mode)
 	}
 	var s seeds
 	if err := json.Unmarshal(text, &s); err != nil {
-		return nil, fmt.Errorf("parse %s: %w", keysFile, err)
+		return nil, fmt.Errorf("parse %s: %w", KeysFile, err)
 	}
 	k, err := parseKeys(s)
 	if err != nil {
-		return nil, fmt.Errorf("parse %s: %w", keysFile, err)
+		return nil, fmt.Errorf("parse %s: %w", KeysFile, err)
 	}
 	return k, nil
 }
@@ -93,10 +93,10 @@ func createKeys(path string) (*keys, error) {
 	}
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", keysFile, err)
+		return nil, fmt.Errorf("encode %s: %w", KeysFile, err)
 	}
 	if err := durable.WriteFile(path, append(text, '\n'), 0o600); err != nil {
-		return nil, fmt.Errorf("write %s: %w", keysFile, cause(err))
+		return nil, fmt.Errorf("write %s: %w", KeysFile, cause(err))
 	}
 	return parseKeys(s)
 }

@@ -51,7 +51,12 @@ type Config struct {
 	// Grace is how long after its end a certificate can still be renewed; zero
 	// means 7 days.
 	Grace time.Duration
-	Log   *zap.Logger
+	// RestoredAt is when the hub was restored from a backup. Until AdoptUntil a
+	// certificate that its record does not know, but that was issued before
+	// RestoredAt and ends later than all it knows, is taken for one that the lost
+	// hub issued after the backup. Zero: never.
+	RestoredAt, AdoptUntil time.Time
+	Log                    *zap.Logger
 }
 
 // Limits and defaults.

@@ -146,8 +146,41 @@ func (e *Enroll) advance(ctx context.Context, record *fleet.AgentIdentity, peer 
 		if !isRefused(err) {
 			return refuse(http.StatusServiceUnavailable, wire.ReasonInternal, "the hub cannot write its records now")
 		}
+	case notOurs:
+		if adopted, err := e.adopt(ctx, peer); adopted || err != nil {
+			return err
+		}
 	}
 	e.log.Warn("superseded certificate used: a copied key, or an agent restored from a backup",
 		zap.String("cluster", peer.Name), zap.String("serial", peer.Serial))
 	return refuse(http.StatusUnauthorized, wire.ReasonSuperseded, "a newer certificate of cluster %s is in use", peer.Name)
+}
+
+// adopt makes a certificate current that the lost hub issued after the backup
+// from which this one was restored. Of several the youngest wins.
+func (e *Enroll) adopt(ctx context.Context, peer identity.Peer) (bool, error) {
+	if !time.Now().Before(e.cfg.AdoptUntil) || peer.NotBefore.After(e.cfg.RestoredAt) {
+		return false, nil
+	}
+	former := ""
+	_, err := e.identities.UpdateStatus(ctx, "", peer.Name, func(r *fleet.AgentIdentity) error {
+		if lineage(r, peer.Serial) == current { // another connection was faster
+			return nil
+		}
+		if r.Spec.Revoked || (r.Status.Expires != nil && !peer.NotAfter.After(r.Status.Expires.Time)) {
+			return errRefused("superseded")
+		}
+		former = r.Status.Serial
+		r.Status.Serial, r.Status.NextSerial, r.Status.Expires = peer.Serial, "", metaTime(peer.NotAfter)
+		return nil
+	})
+	switch {
+	case isRefused(err):
+		return false, nil
+	case err != nil:
+		return false, refuse(http.StatusServiceUnavailable, wire.ReasonInternal, "the hub cannot write its records now")
+	}
+	e.log.Warn("adopted a certificate that was issued after the backup",
+		zap.String("cluster", peer.Name), zap.String("serial", peer.Serial), zap.String("former", former))
+	return true, nil
 }

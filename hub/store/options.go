@@ -22,7 +22,9 @@ type Options struct {
 	// Dir holds the file with the highest revision ever served. Empty: no file,
 	// and a stream that lost its tail is not noticed at the next start.
 	Dir string
-	Log *zap.Logger
+	// After makes a stream that has to be created begin beyond this revision.
+	After uint64
+	Log   *zap.Logger
 
 	// WatchBuffer is how many undelivered events a watcher may have before it
 	// ends with ErrSlow; default 4096.

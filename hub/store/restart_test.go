@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -130,6 +131,7 @@ func TestLostTail(t *testing.T) {
 	s, stop = b.open(Options{Dir: dir})
 	lost := mustCreate(t, s, key("ns", "lost"), 1)
 	seen(t, s, lost)
+	other := seen(t, s, mustCreate(t, s, Key{Resource: "others", Name: "x"}, 1))
 	identity := s.Identity()
 	stop()
 	b.stop()
@@ -140,9 +142,10 @@ func TestLostTail(t *testing.T) {
 	if s.Identity() == identity {
 		t.Error("identity did not change")
 	}
-	if s.Revision() <= lost {
-		t.Errorf("revision = %d, %d was given before", s.Revision(), lost)
+	if s.Revision() <= other {
+		t.Errorf("revision = %d, %d was given before", s.Revision(), other)
 	}
+	wantExpired(t, s, lost, other)
 	if _, ok := s.Cached(key("ns", "kept")); !ok {
 		t.Error("object is missing")
 	}
@@ -157,6 +160,7 @@ func TestLostTail(t *testing.T) {
 	last := s.Revision()
 	b.start()
 	s, stop = b.open(Options{Dir: dir})
+	wantExpired(t, s, lost, other, last)
 	rev := mustCreate(t, s, key("ns", "new"), 1)
 	if rev <= last {
 		t.Errorf("revision %d was given before", rev)
@@ -165,6 +169,51 @@ func TestLostTail(t *testing.T) {
 	s, _ = b.open(Options{Dir: dir})
 	if e, ok := s.Cached(key("ns", "new")); !ok || e.Revision != rev {
 		t.Errorf("opened again: %d, %v, want %d", e.Revision, ok, rev)
+	}
+}
+
+// wantExpired: what these revisions saw is lost, so nobody may continue from them,
+// least of all for a resource that has no objects any more.
+func wantExpired(t testing.TB, s *Store, revisions ...uint64) {
+	t.Helper()
+	for _, from := range revisions {
+		for _, resource := range []string{"things.example.io", "others"} {
+			_, err := s.Watch(timeout(t), WatchSelection{Resource: resource, From: from})
+			wantErr(t, err, ErrExpired)
+		}
+	}
+}
+
+// TestExport: all objects at one revision, whatever is written meanwhile.
+func TestExport(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	s, _ := b.open(Options{After: 1 << 47})
+	a := mustCreate(t, s, key("ns", "a"), 1)
+	if a <= 1<<47 {
+		t.Errorf("revision = %d", a)
+	}
+	mustCreate(t, s, Key{Resource: "others", Name: "x"}, 1)
+	gone := mustCreate(t, s, key("ns", "gone"), 1)
+	last := mustDelete(t, s, key("ns", "gone"), gone)
+	objects, revision, err := s.Export(timeout(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if revision != last {
+		t.Errorf("exported revision %d, want %d", revision, last)
+	}
+	seen(t, s, mustUpdate(t, s, key("ns", "a"), 2, a))
+	seen(t, s, mustCreate(t, s, key("ns", "b"), 1))
+	for range 2 {
+		var got []string
+		for e := range objects {
+			got = append(got, fmt.Sprint(e.Key, " ", e.Revision == a, " ", string(e.Data) == string(object("a", 1))))
+		}
+		want := []string{"others x false false", "things.example.io ns/a true true"}
+		if !slices.Equal(got, want) {
+			t.Errorf("exported %q, want %q", got, want)
+		}
 	}
 }
 

@@ -133,6 +133,13 @@ func (s *Store) Revision() uint64 {
 	return s.cache.revision
 }
 
+// Objects is how many objects of all resources the cache holds.
+func (s *Store) Objects() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.cache.objects
+}
+
 // Identity names the stream's history. It changes when the stream was recreated,
 // or restored to an older state.
 func (s *Store) Identity() string {

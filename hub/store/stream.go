@@ -51,7 +51,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	served := max(high.Revision, s.served.Load())
+	served := max(high.Revision, s.served.Load(), s.opts.After)
 	stream, err := s.js.Stream(ctx, s.stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
@@ -89,11 +89,23 @@ func (s *Store) prepare(ctx context.Context) error {
 		}
 		return nil
 	}
-	return s.ensureIdentity(ctx)
+	return s.ensureIdentity(ctx, info.Config.FirstSeq)
 }
 
-// advanceStream publishes fillers until the next revision is beyond to, then a new identity.
+// advanceStream gives the stream a new identity, and publishes fillers until the
+// next revision is beyond to. Nobody may continue from a revision below it: what
+// they saw may be lost. The fillers come last, so that an interruption repeats all.
 func (s *Store) advanceStream(ctx context.Context, last, to uint64) error {
+	for _, o := range []op{
+		{key: metaIdentity, data: newIdentity()},
+		{key: metaFloor, data: strconv.AppendUint(nil, to, 10)},
+	} {
+		o.anyRevision, o.id = true, s.nextID()
+		var err error
+		if last, err = s.send(ctx, o); err != nil {
+			return err
+		}
+	}
 	for last < to {
 		n := min(to-last, MaxBatch)
 		ops := make([]op, n)
@@ -106,18 +118,18 @@ func (s *Store) advanceStream(ctx context.Context, last, to uint64) error {
 		}
 		last = first + n - 1
 	}
-	_, err := s.send(ctx, op{key: metaIdentity, data: newIdentity(), anyRevision: true, id: s.nextID()})
-	return err
+	return nil
 }
 
 func newIdentity() []byte { return []byte(uuid.NewString()[:13]) }
 
 // ensureIdentity writes the two records a new stream begins with. So a stream is
-// never at revision 0, which clients would read as "from the start".
-func (s *Store) ensureIdentity(ctx context.Context) error {
+// never at revision 0, which clients would read as "from the start". A stream that
+// continues the revisions of a lost one knows nothing of what was before first.
+func (s *Store) ensureIdentity(ctx context.Context, first uint64) error {
 	for _, o := range []op{
 		{key: metaIdentity, data: newIdentity(), id: s.nextID()},
-		{key: metaFloor, data: []byte("0"), id: s.nextID()},
+		{key: metaFloor, data: strconv.AppendUint(nil, first, 10), id: s.nextID()},
 	} {
 		if _, err := s.send(ctx, o); err != nil && !errors.Is(err, errSequence) {
 			return fmt.Errorf("write %s: %w", o.key, err)

@@ -12,8 +12,8 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	apivalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	pathcontent "k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
@@ -46,7 +46,7 @@ func (k *Kind) Validate(ctx context.Context, obj map[string]any) (field.ErrorLis
 // "drover:viewer"; all others are DNS subdomains.
 func (k *Kind) validName() validation.ValidateNameFunc {
 	if k.GVK.Group == rbacv1.GroupName {
-		return path.ValidatePathSegmentName
+		return func(name string, _ bool) []string { return pathcontent.IsPathSegmentName(name) }
 	}
 	return validation.NameIsDNSSubdomain
 }

@@ -25,6 +25,8 @@ func root() *cobra.Command {
 		Long: `drover-hub is the hub of a fleet of Kubernetes clusters.
 
   drover-hub serve       run the hub; the first start creates everything it needs
+  drover-hub backup      write all that the hub cannot make anew into one file
+  drover-hub restore     make a hub's data dir of a backup
   drover-hub ca roots    print the root certificates that clients must trust
   drover-hub version`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -35,7 +37,7 @@ func root() *cobra.Command {
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(serveCommand(), caCommand(), &cobra.Command{
+	c.AddCommand(serveCommand(), backupCommand(), restoreCommand(), caCommand(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), daemon.VersionLine("drover-hub")) },
 	})
