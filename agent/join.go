@@ -234,6 +234,9 @@ func (c *hubClient) do(ctx context.Context, method, path string, in, out any) er
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil || resp.StatusCode >= 500 {
+		c.next++ // another address may lead to a hub that works
+	}
 	if err != nil {
 		return fmt.Errorf("read the hub's answer: %w", err)
 	}

@@ -46,8 +46,9 @@ type session struct {
 }
 
 const (
-	lookEvery   = time.Minute // for the desired state, without a hint
-	lookAgain   = time.Second // after a failure, then twice as long each time
+	lookEvery   = time.Minute     // for the desired state, without a hint
+	lookAgain   = time.Second     // after a failure, then twice as long each time
+	lookForJoin = 5 * time.Second // for a new identity or token, while refused
 	askTimeout  = 30 * time.Second
 	collectWait = 10 * time.Minute // between collections of unused content
 )
@@ -170,7 +171,9 @@ func (s *session) sendReport(ctx context.Context, _ string, r wire.Report) (wire
 func (s *session) watchIdentity(ctx context.Context) error {
 	changed, cancel := s.link.Subscribe()
 	defer cancel()
-	said := ""
+	said, expired := "", false // expired: beyond the grace for renewals
+	t := time.NewTicker(lookForJoin)
+	defer t.Stop()
 	for {
 		reason := s.link.State().Refused()
 		if reason != said && reason != "" {
@@ -178,7 +181,12 @@ func (s *session) watchIdentity(ctx context.Context) error {
 				zap.String("hint", hintFor(reason)))
 		}
 		said = reason
-		if (reason == wire.ReasonExpired || reason == wire.ReasonRemoved) && s.haveToken() {
+		expired = expired && reason != ""
+		// Somebody may have joined by hand, as the hint says.
+		if cred, err := s.creds.files.Load(); reason != "" && err == nil && !cred.Leaf().Equal(s.creds.current.Load().Leaf()) {
+			return errRejoin
+		}
+		if (expired || reason == wire.ReasonRemoved) && s.haveToken() {
 			if err := s.creds.files.Remove(); err != nil {
 				return fmt.Errorf("give up the old identity: %w", err)
 			}
@@ -188,6 +196,9 @@ func (s *session) watchIdentity(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-t.C:
+		case <-s.creds.over:
+			expired = true
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -235,6 +236,9 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	return err
 }
 
+// startup is how long loading and the first agents keep the hub busy.
+const startup = 5 * time.Second
+
 // announce says that the hub serves, and takes it back at the end.
 func (h *Hub) announce(ctx context.Context, p *parts) error {
 	if err := durable.WriteFile(h.cfg.URLFile(), []byte(p.urls[0]+"\n"), 0o644); err != nil {
@@ -246,6 +250,9 @@ func (h *Hub) announce(ctx context.Context, p *parts) error {
 		zap.Uint64("revision", p.store.Revision()))
 	if err := daemon.Notify(daemon.NotifyReady); err != nil {
 		h.log.Warn("telling systemd failed", zap.Error(err))
+	}
+	if daemon.Sleep(ctx, startup) {
+		debug.FreeOSMemory() // loading leaves a third of the heap behind
 	}
 	<-ctx.Done()
 	if err := daemon.Notify(daemon.NotifyStopping); err != nil {

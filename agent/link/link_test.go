@@ -29,7 +29,7 @@ func TestSession(t *testing.T) {
 	h.serve("fail", func(m *nats.Msg) {
 		m.RespondMsg(&nats.Msg{Header: nats.Header{wire.HeaderError: {"no such digest"}}})
 	})
-	samples, err := h.nc.SubscribeSync(wire.AllMetrics)
+	samples, err := h.nc.SubscribeSync("fm.*.up.metrics.>")
 	if err != nil {
 		t.Fatal(err)
 	}

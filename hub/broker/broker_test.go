@@ -255,7 +255,7 @@ func TestMetricsStream(t *testing.T) {
 	}
 	got := stream.CachedInfo().Config
 	want := jetstream.StreamConfig{
-		Subjects: []string{"fm.*.up.metrics.>"}, MaxAge: time.Hour, MaxMsgsPerSubject: 720, MaxBytes: 4 << 30,
+		Subjects: []string{"fm.*.up.metrics.host", "fm.*.up.metrics.kubernetes"}, MaxAge: time.Hour, MaxMsgsPerSubject: 720, MaxBytes: 4 << 30,
 		NoAck: true, DenyDelete: true, Compression: jetstream.S2Compression, PersistMode: jetstream.AsyncPersistMode,
 	}
 	if diff := cmp.Diff(want, jetstream.StreamConfig{

@@ -27,7 +27,7 @@ func (b *Broker) EnsureMetricsStream(ctx context.Context) (jetstream.Stream, err
 	stream, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:        MetricsStream,
 		Description: "samples of the agents",
-		Subjects:    []string{wire.AllMetrics},
+		Subjects:    wire.AllMetrics(),
 
 		Retention:         jetstream.LimitsPolicy,
 		Discard:           jetstream.DiscardOld,

@@ -41,9 +41,6 @@ type Config struct {
 const (
 	retryInterval  = time.Second
 	failedInterval = 10 * time.Second
-	// parallelReports are stored at the same time; the store writes those of a
-	// moment together. Each agent waits for the answer before it reports again.
-	parallelReports = 32
 )
 
 // Delivery answers the agents.
@@ -83,9 +80,7 @@ func (d *Delivery) Run(ctx context.Context) error {
 	}
 	serve(wire.ServiceDesired, d.serveDesired)
 	serve(wire.ServiceContent, d.serveContent)
-	for range parallelReports {
-		serve(wire.ServiceReport, d.serveReport)
-	}
+	serve(wire.ServiceReport, d.serveReport)
 	return g.Wait()
 }
 
@@ -225,7 +220,9 @@ func (d *Delivery) serveDesired(_ context.Context, cluster string, request []byt
 }
 
 func (d *Delivery) desired(cluster string, req wire.DesiredRequest) wire.Desired {
-	epoch := d.cfg.Store.Identity()
+	// Generations are counted per cluster, and an agent may come back under
+	// another name.
+	epoch := d.cfg.Store.Identity() + "/" + cluster
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.ready {

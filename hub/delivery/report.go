@@ -36,7 +36,13 @@ func (d *Delivery) serveReport(ctx context.Context, cluster string, request []by
 	return broker.JSON(wire.Ack{})
 }
 
+// maxManifests is more than the largest work can hold.
+const maxManifests = 20_000
+
 func (d *Delivery) report(ctx context.Context, cluster string, r *wire.Report) error {
+	if len(r.Manifests) > maxManifests {
+		return fmt.Errorf("%w: %d manifests, at most %d", store.ErrInvalid, len(r.Manifests), maxManifests)
+	}
 	var err error
 	if r.Deleted {
 		err = d.release(ctx, cluster, r.Name, r.UID)

@@ -82,7 +82,9 @@ func (e *Enroll) join(w http.ResponseWriter, r *http.Request) (int, any, error) 
 	}
 	jr, err := e.request(r.Context(), &body, fingerprint, address)
 	if isRefused(err) {
-		e.failures.add(address, body.ID, time.Now())
+		if errors.Is(err, errWrongSecret) || errors.Is(err, errUnknownToken) {
+			e.failures.add(address, body.ID, time.Now())
+		}
 		e.log.Warn("join refused", zap.String("reason", err.Error()), zap.String("token", body.ID),
 			zap.String("cluster", body.Cluster), zap.String("address", address), zap.String("fingerprint", fingerprint))
 		return 0, nil, refuse(http.StatusForbidden, wire.ReasonRefused, "join refused: the token is unknown, expired, used up, revoked, or made for another cluster name")

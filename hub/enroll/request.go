@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/pki/jointoken"
 	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -26,6 +27,18 @@ func (e *Enroll) request(ctx context.Context, body *wire.JoinRequest, fingerprin
 	token, err := e.findToken(ctx, body.ID)
 	if err != nil {
 		return nil, err
+	}
+	// A key's own request outlives its token; only a new one needs a live token.
+	if jointoken.SecretMatches(token.Status.SecretHash, body.Secret) {
+		for _, u := range token.Status.Used {
+			if u.Fingerprint != fingerprint {
+				continue
+			}
+			jr, err := e.requests.Get(ctx, "", u.Request)
+			if !errors.Is(err, store.ErrNotFound) {
+				return jr, err
+			}
+		}
 	}
 	// Only who has the secret learns more than that, and a key that asks again
 	// gets its request whatever else waits.

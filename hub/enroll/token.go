@@ -45,11 +45,17 @@ type errRefused string
 
 func (e errRefused) Error() string { return string(e) }
 
+// What only somebody who guesses runs into.
+const (
+	errWrongSecret  errRefused = "wrong secret"
+	errUnknownToken errRefused = "no such token"
+)
+
 // checkToken says whether a key may ask to join as cluster with a token now.
 // A key that used the token before may always ask again. Pure.
 func checkToken(t *fleet.JoinToken, secret, cluster, fingerprint string, now time.Time) (earlier *fleet.TokenUse, err error) {
 	if !jointoken.SecretMatches(t.Status.SecretHash, secret) {
-		return nil, errRefused("wrong secret")
+		return nil, errWrongSecret
 	}
 	if t.Spec.Revoked || !t.DeletionTimestamp.IsZero() {
 		return nil, errRefused("token is revoked")
@@ -82,7 +88,7 @@ func (e *Enroll) findToken(ctx context.Context, id string) (*fleet.JoinToken, er
 			return t, nil
 		}
 	}
-	return nil, errRefused("no such token")
+	return nil, errUnknownToken
 }
 
 // useToken spends one use for a key and returns the name of its request, which

@@ -170,6 +170,10 @@ func (e *Enroll) adopt(ctx context.Context, peer identity.Peer) (bool, error) {
 		if r.Spec.Revoked || (r.Status.Expires != nil && !peer.NotAfter.After(r.Status.Expires.Time)) {
 			return errRefused("superseded")
 		}
+		// Nor one from before the present enrolment, which ended all earlier ones.
+		if joined, err := identity.ParseCerts([]byte(r.Status.Chain)); err != nil || peer.NotBefore.Before(joined[0].NotBefore) {
+			return errRefused("superseded")
+		}
 		former = r.Status.Serial
 		r.Status.Serial, r.Status.NextSerial, r.Status.Expires = peer.Serial, "", metaTime(peer.NotAfter)
 		return nil

@@ -67,7 +67,7 @@ func (m *Metrics) Run(ctx context.Context) error {
 
 func (m *Metrics) follow(ctx context.Context) error {
 	c, err := m.js.OrderedConsumer(ctx, Stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{wire.AllMetrics}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
+		FilterSubjects: wire.AllMetrics(), DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
 	})
 	if err != nil {
 		return fmt.Errorf("consume %s: %w", Stream, err)

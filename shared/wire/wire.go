@@ -87,8 +87,11 @@ func InboxPrefix(cluster string) string { return "_INBOX_" + cluster }
 // AllServices is the hub's subscription for service of every cluster.
 func AllServices(service string) string { return prefix + "*.up.svc." + service }
 
-// AllMetrics is the filter of the stream that keeps every cluster's samples.
-const AllMetrics = prefix + "*.up.metrics.>"
+// AllMetrics are the subjects of the stream that keeps every cluster's samples.
+// They name the kinds: with a wildcard one agent could fill the stream's index.
+func AllMetrics() []string {
+	return []string{MetricsSubject("*", SampleHost), MetricsSubject("*", SampleKubernetes)}
+}
 
 // ClusterOf returns the cluster token of a subject of this protocol.
 func ClusterOf(subject string) (cluster string, ok bool) {
