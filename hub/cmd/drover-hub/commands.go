@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -94,11 +93,7 @@ Every option can also be set as DROVER_HUB_NAME, and in the file of --config.`,
 			if err != nil {
 				return err
 			}
-			// A hub is idle most of the time: spend processor time on a small heap,
-			// unless the operator has decided otherwise.
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(50)
-			}
+			go tuneHeap(c.Context())
 			defer log.Sync() //nolint:errcheck // standard error cannot be synced everywhere
 			if err := daemon.TakeLibraryLogs(log); err != nil {
 				return err
