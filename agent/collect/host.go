@@ -77,6 +77,10 @@ func (h *Host) Collect(ctx context.Context) (wire.HostSample, error) {
 	if n, err := cpu.CountsWithContext(ctx, true); err == nil && n > 0 {
 		sample.Cores = n
 	}
+	// The kernel counts in ticks: over a short time that looks like more than
+	// there is.
+	sample.CPU = min(sample.CPU, float64(sample.Cores))
+	sample.AgentCPU = min(sample.AgentCPU, float64(sample.Cores))
 	measure := func(what string, err error) bool {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("read %s: %w", what, err))
