@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/pki/ca"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/daemon"
@@ -86,7 +87,7 @@ func (e *Enroll) approve(ctx context.Context, jr *fleet.JoinRequest) error {
 func (e *Enroll) issue(ctx context.Context, jr *fleet.JoinRequest, former *fleet.AgentIdentity) (*fleet.AgentIdentity, error) {
 	name := jr.Spec.ClusterName
 	if former != nil {
-		if err := e.revokeSerials(ctx, former, crlSuperseded, "replaced by join request "+jr.Name); err != nil {
+		if err := e.revokeSerials(ctx, former, ca.CodeSuperseded, "replaced by join request "+jr.Name); err != nil {
 			return nil, err
 		}
 	}

@@ -61,18 +61,15 @@ type Config struct {
 
 // Limits and defaults.
 const (
-	defaultGrace     = 7 * 24 * time.Hour
-	maxPending       = 1000
-	pendingLifetime  = 24 * time.Hour
-	expiryInterval   = 10 * time.Minute
-	keepDecided      = 30 * 24 * time.Hour // requests, and tokens after their end
-	retryInterval    = 5 * time.Second
-	maxTokenID       = 64
-	minFingerprint   = 16 // hex digits a person must have compared
-	maxBody          = 16 << 10
-	crlSuperseded    = 4 // RFC 5280 CRLReason
-	crlCessation     = 5
-	crlKeyCompromise = 1
+	defaultGrace    = 7 * 24 * time.Hour
+	maxPending      = 1000
+	pendingLifetime = 24 * time.Hour
+	expiryInterval  = 10 * time.Minute
+	keepDecided     = 30 * 24 * time.Hour // requests, and tokens after their end
+	retryInterval   = 5 * time.Second
+	maxTokenID      = 64
+	minFingerprint  = 16 // hex digits a person must have compared
+	maxBody         = 16 << 10
 )
 
 // Enroll is the hub's registrar of agents.

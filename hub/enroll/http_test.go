@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/drover-io/drover/pki/ca"
 	"github.com/drover-io/drover/pki/identity"
 	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/wire"
@@ -175,7 +176,7 @@ func TestCRL(t *testing.T) {
 	r := newRig(t)
 	a := r.agent()
 	a.mustJoin("shop-1", fleet.Approval{})
-	r.must(r.ca.Revoke(timeout(t), a.serial(), crlKeyCompromise, "test"))
+	r.must(r.ca.Revoke(timeout(t), a.serial(), ca.CodeKeyCompromise, "test"))
 	w := httptest.NewRecorder()
 	r.e.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, wire.PathCRL, nil))
 	list, err := x509.ParseRevocationList(w.Body.Bytes())

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/pki/ca"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
 )
@@ -32,7 +33,7 @@ func (e *Enroll) runIdentities(ctx context.Context) error {
 			return err
 		}
 		e.cfg.CloseSessions(name, "revoked: "+record.Spec.Reason)
-		return e.revokeSerials(ctx, record, crlKeyCompromise, record.Spec.Reason)
+		return e.revokeSerials(ctx, record, ca.CodeKeyCompromise, record.Spec.Reason)
 	})
 }
 
@@ -70,7 +71,7 @@ func (e *Enroll) remove(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := e.revokeSerials(ctx, record, crlCessation, "cluster removed"); err != nil {
+	if err := e.revokeSerials(ctx, record, ca.CodeCessation, "cluster removed"); err != nil {
 		return err
 	}
 	if err := e.identities.Delete(ctx, "", name); err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/drover-io/drover/pki/ca"
 	"github.com/drover-io/drover/pki/identity"
 	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/wire"
@@ -60,7 +61,7 @@ func TestVerifyRefusals(t *testing.T) {
 		},
 		{
 			name: "serial revoked", status: http.StatusUnauthorized, reason: wire.ReasonRevoked,
-			change: func(r *rig, a *agent) { r.must(r.ca.Revoke(timeout(r.t), a.serial(), crlKeyCompromise, "test")) },
+			change: func(r *rig, a *agent) { r.must(r.ca.Revoke(timeout(r.t), a.serial(), ca.CodeKeyCompromise, "test")) },
 		},
 		{
 			name: "not accepted", status: http.StatusForbidden, reason: wire.ReasonNotAccepted,

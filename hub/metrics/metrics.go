@@ -17,12 +17,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
+	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/shared/daemon"
 	"github.com/drover-io/drover/shared/wire"
 )
-
-// Stream is the name of the stream that keeps the samples.
-const Stream = "METRICS"
 
 const retryInterval = 2 * time.Second
 
@@ -66,15 +64,15 @@ func (m *Metrics) Run(ctx context.Context) error {
 }
 
 func (m *Metrics) follow(ctx context.Context) error {
-	c, err := m.js.OrderedConsumer(ctx, Stream, jetstream.OrderedConsumerConfig{
+	c, err := m.js.OrderedConsumer(ctx, broker.MetricsStream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: wire.AllMetrics(), DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy,
 	})
 	if err != nil {
-		return fmt.Errorf("consume %s: %w", Stream, err)
+		return fmt.Errorf("consume %s: %w", broker.MetricsStream, err)
 	}
 	it, err := c.Messages()
 	if err != nil {
-		return fmt.Errorf("consume %s: %w", Stream, err)
+		return fmt.Errorf("consume %s: %w", broker.MetricsStream, err)
 	}
 	stop := context.AfterFunc(ctx, it.Stop)
 	defer stop()
