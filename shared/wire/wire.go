@@ -21,7 +21,9 @@ import (
 // Version history:
 //
 //	1  hello, desired, content, status, report; samples; hint
-const Version = 1
+//	2  the desired state is signed and comes in pages, items carry a policy and
+//	   may name a bundle; reports carry drift, feedback, events and plans; diff
+const Version = 2
 
 // MinVersion is the oldest protocol version the hub still accepts.
 const MinVersion = 1
@@ -41,6 +43,9 @@ const (
 	PathJoin  = "/v1/join"  // POST; GET PathJoin/{id}
 	PathRenew = "/v1/renew" // POST
 	PathCRL   = "/v1/crl"   // GET
+	// GET PathContent/{digest}: a bundle one of the cluster's items names. Ranges
+	// (RFC 9110), Accept-Encoding zstd.
+	PathContent = "/v1/content"
 )
 
 // Names of the services below "fm.<cluster>.up.svc.", each a NATS request
@@ -52,6 +57,13 @@ const (
 	ServiceStatus  = "status"
 	ServiceReport  = "report"
 )
+
+// DownDiff is the service of an agent that compares a change with the cluster by
+// server-side dry-run: the hub requests DownSubject(cluster, DownDiff).
+const DownDiff = "diff"
+
+// DownSubject is the subject on which the hub asks the agent of cluster for service.
+func DownSubject(cluster, service string) string { return DownPrefix(cluster) + "svc." + service }
 
 // Kinds of samples below "fm.<cluster>.up.metrics.".
 const (
@@ -129,37 +141,6 @@ type Welcome struct {
 // no authority: losing or forging one changes nothing but the time of the next look.
 type Hint struct {
 	Generation uint64 `json:"generation"`
-}
-
-// DesiredRequest asks for all that the cluster should run now.
-type DesiredRequest struct {
-	// Epoch and Generation name the desired state the agent holds already, zero
-	// values for none.
-	Epoch      string `json:"epoch,omitempty"`
-	Generation uint64 `json:"generation,omitempty"`
-}
-
-// Desired answers DesiredRequest.
-type Desired struct {
-	// Epoch changes only when the hub was restored or the cluster joined anew.
-	// Within one epoch an agent ignores a lower Generation.
-	Epoch      string `json:"epoch"`
-	Generation uint64 `json:"generation"`
-	// Unchanged is set, and Items left out, when the agent holds this state.
-	Unchanged bool   `json:"unchanged,omitempty"`
-	Items     []Item `json:"items,omitempty"`
-	Error     string `json:"error,omitempty"`
-}
-
-// Item is one work the cluster should run, or give up.
-type Item struct {
-	Name       string `json:"name"`       // of the ManifestWork
-	UID        string `json:"uid"`        // of the ManifestWork: a new object of an old name is another item
-	Generation int64  `json:"generation"` // metadata.generation of the ManifestWork
-	Digest     string `json:"digest"`     // "sha256:<hex>" of the content
-	// Deleting is the explicit tombstone: remove what was applied for this item.
-	// An item that is merely missing from the list is never removed.
-	Deleting bool `json:"deleting,omitempty"`
 }
 
 // ContentRequest asks for content by digest.
@@ -269,85 +250,4 @@ type Ack struct {
 	Error string `json:"error,omitempty"`
 	// Retry is true when the same message may succeed later.
 	Retry bool `json:"retry,omitempty"`
-}
-
-// Report says what became of one Item. It is sent until acknowledged; only the
-// latest report of an item is kept.
-type Report struct {
-	Name       string `json:"name"`
-	UID        string `json:"uid"`
-	Generation int64  `json:"generation"` // of the applied ManifestWork
-	Digest     string `json:"digest"`     // of the applied content
-	// Deleted is set when everything the item owned is gone.
-	Deleted bool `json:"deleted,omitempty"`
-	// Error is set when the item as a whole could not be applied.
-	Error     string           `json:"error,omitempty"`
-	Manifests []ManifestReport `json:"manifests,omitempty"`
-}
-
-// ManifestReport is the fate of one manifest of a work.
-type ManifestReport struct {
-	Ordinal   int    `json:"ordinal"` // position in spec.workload.manifests
-	Group     string `json:"group,omitempty"`
-	Version   string `json:"version,omitempty"`
-	Kind      string `json:"kind,omitempty"`
-	Resource  string `json:"resource,omitempty"`
-	Namespace string `json:"namespace,omitempty"`
-	Name      string `json:"name,omitempty"`
-
-	Applied      bool   `json:"applied"`
-	ApplyMessage string `json:"applyMessage,omitempty"`
-	// Available is existence on the cluster, as in OCM.
-	Available        bool   `json:"available"`
-	AvailableMessage string `json:"availableMessage,omitempty"`
-	// Health is the kstatus of the object at the applied revision: one of the
-	// Health constants; HealthMessage says what is missing.
-	Health        string `json:"health,omitempty"`
-	HealthMessage string `json:"healthMessage,omitempty"`
-}
-
-// Health values, after kstatus.
-const (
-	HealthCurrent     = "Current"     // as desired, and ready
-	HealthInProgress  = "InProgress"  // on its way
-	HealthFailed      = "Failed"      // will not get there by itself
-	HealthTerminating = "Terminating" // being deleted
-	HealthNotFound    = "NotFound"
-	HealthUnknown     = "Unknown"
-)
-
-// HostSample is one measurement of the machine the agent runs on.
-type HostSample struct {
-	Time time.Time `json:"time"` // agent's clock
-	// CPU is used cores (not percent); Cores how many there are.
-	CPU   float64 `json:"cpu"`
-	Cores int     `json:"cores"`
-	Load1 float64 `json:"load1"`
-	// Bytes.
-	MemoryUsed  uint64 `json:"memoryUsed"`
-	MemoryTotal uint64 `json:"memoryTotal"`
-	DiskUsed    uint64 `json:"diskUsed"` // of the file system of the state dir
-	DiskTotal   uint64 `json:"diskTotal"`
-	// Bytes per second since the previous sample.
-	NetworkReceive  float64 `json:"networkReceive"`
-	NetworkTransmit float64 `json:"networkTransmit"`
-	UptimeSeconds   uint64  `json:"uptimeSeconds"`
-	// Agent's own use.
-	AgentMemory uint64  `json:"agentMemory"` // resident bytes
-	AgentCPU    float64 `json:"agentCPU"`    // cores
-}
-
-// KubernetesSample is one measurement of the Kubernetes cluster.
-type KubernetesSample struct {
-	Time         time.Time         `json:"time"`
-	Healthy      bool              `json:"healthy"`
-	Nodes        int               `json:"nodes"`
-	NodesReady   int               `json:"nodesReady"`
-	PodsByPhase  map[string]int    `json:"podsByPhase,omitempty"`
-	PodsCapacity int64             `json:"podsCapacity,omitempty"`
-	Capacity     map[string]string `json:"capacity,omitempty"`
-	Allocatable  map[string]string `json:"allocatable,omitempty"`
-	Requests     map[string]string `json:"requests,omitempty"`
-	// Usage comes from metrics.k8s.io; nil when the cluster does not serve it.
-	Usage map[string]string `json:"usage,omitempty"`
 }

@@ -22,6 +22,32 @@ const (
 // Finalizer keeps a ManifestWork until its agent has removed what it applied.
 const Finalizer = "cluster.open-cluster-management.io/manifest-work-cleanup"
 
+// Annotations of a ManifestWork. They are Drover's, so that the same YAML means
+// the same to Open Cluster Management.
+const (
+	// AnnotationAdoption: Always (default), IfNoDiff or Never.
+	AnnotationAdoption = "fleet.drover.io/adoption"
+	// AnnotationDrift: Correct (default) or Report.
+	AnnotationDrift = "fleet.drover.io/drift"
+	// AnnotationPrune: Guarded (default) or Unguarded.
+	AnnotationPrune = "fleet.drover.io/prune"
+	// AnnotationApprovePrune names the plan that may be carried out.
+	AnnotationApprovePrune = "fleet.drover.io/approve-prune"
+	// AnnotationTakeFrom names works whose objects this one takes over, by name
+	// and separated by commas.
+	AnnotationTakeFrom = "fleet.drover.io/take-from"
+	// AnnotationBundle is the digest of a bundle whose manifests follow those in
+	// spec.workload.
+	AnnotationBundle = "fleet.drover.io/bundle"
+)
+
+// Annotations of a manifest inside a work.
+const (
+	// AnnotationWave is an integer, 0 by default: a wave is applied when all
+	// objects of the lower ones are Current.
+	AnnotationWave = "fleet.drover.io/wave"
+)
+
 // Condition types, of the work and of each manifest.
 const (
 	ConditionApplied   = "Applied"
