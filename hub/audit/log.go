@@ -65,7 +65,9 @@ type Options struct {
 	// Refusals is how many requests of unknown users, and reads that were refused,
 	// are recorded each minute; more are only counted. Zero means 60.
 	Refusals int
-	Log      *zap.Logger
+	// Policy decides how much of each request is recorded; nil means Level.
+	Policy *Policy
+	Log    *zap.Logger
 }
 
 // Log is the audit log. One process writes it.
@@ -204,7 +206,7 @@ func (l *Log) unavailable() error {
 func (l *Log) Record(ctx context.Context, ev *auditv1.Event) error {
 	out := *ev
 	out.Annotations = maps.Clone(ev.Annotations)
-	if out.Level = LevelOf(ev); out.Level == auditv1.LevelNone {
+	if out.Level = l.opts.Policy.level(ev); out.Level == auditv1.LevelNone {
 		return nil
 	}
 	complete(&out)

@@ -1,0 +1,192 @@
+// Copyright The Drover Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/drover-io/drover/shared/apis/work"
+	"github.com/drover-io/drover/test/kube"
+	"github.com/drover-io/drover/test/local"
+)
+
+const clusterName = "shop-1"
+
+// world is one hub, one agent, the network between them, and the cluster.
+type world struct {
+	hub     *local.Hub
+	address string
+	agent   *local.Process
+	proxy   *proxy
+	cluster *kube.Cluster
+
+	works      dynamic.ResourceInterface
+	kubernetes dynamic.Interface
+	onHub      cache.Store
+	onCluster  cache.Store
+
+	histories atomic.Pointer[map[string]*history] // by namespace
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{cluster: shared.Cluster(t)}
+	w.histories.Store(&map[string]*history{})
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.address = free.Addr().String()
+	free.Close()
+	if w.proxy, err = newProxy(w.address); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.proxy.close)
+	w.hub, err = local.Programs(binaries).StartHub(t.Context(), t.TempDir(), w.address, "--advertise", w.proxy.url())
+	t.Cleanup(func() {
+		if w.hub.Process != nil {
+			w.hub.Process.Kill()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.hub.Join(t.Context(), clusterName, "--kubeconfig", w.cluster.Kubeconfig); err != nil {
+		t.Fatal(err)
+	}
+	w.startAgent(t)
+	t.Cleanup(func() { w.agent.Kill() })
+	if err := w.hub.Available(t.Context(), clusterName, w.agent); err != nil {
+		t.Fatal(err)
+	}
+	w.watch(t)
+	return w
+}
+
+func (w *world) startAgent(t *testing.T) {
+	t.Helper()
+	agent, err := w.hub.StartAgent(clusterName, "--kubeconfig", w.cluster.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.agent = agent
+}
+
+// watch follows all works on the hub and all config maps on the cluster.
+func (w *world) watch(t *testing.T) {
+	t.Helper()
+	cfg, err := clientcmd.BuildConfigFromFlags("", w.hub.Kubeconfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Host = "https://" + w.address // people do not go through the network that fails
+	cfg.QPS = -1
+	cfg.WarningHandler = rest.NoWarnings{}
+	hub, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.kubernetes, err = dynamic.NewForConfig(w.cluster.RESTConfig()); err != nil {
+		t.Fatal(err)
+	}
+	resource := schema.GroupVersionResource{Group: work.Group, Version: work.Version, Resource: "manifestworks"}
+	w.works = hub.Resource(resource).Namespace(clusterName)
+	w.onHub = w.inform(t, hub, resource, clusterName, "", func(u *unstructured.Unstructured, _ watch.EventType) {
+		ns, name, _ := strings.Cut(u.GetName(), ".")
+		if h := w.history(ns); h != nil {
+			u = u.DeepCopy()
+			u.SetName(name)
+			h.status(u)
+		}
+	})
+	w.onCluster = w.inform(t, w.kubernetes, corev1.SchemeGroupVersion.WithResource("configmaps"), "", "chaos=yes", func(u *unstructured.Unstructured, what watch.EventType) {
+		if h := w.history(u.GetNamespace()); h != nil {
+			h.object(watch.Event{Type: what}, u)
+		}
+	})
+}
+
+func (w *world) inform(t *testing.T, c dynamic.Interface, r schema.GroupVersionResource, namespace, selector string, on func(*unstructured.Unstructured, watch.EventType)) cache.Store {
+	t.Helper()
+	f := dynamicinformer.NewFilteredDynamicSharedInformerFactory(c, 0, namespace, func(o *metav1.ListOptions) { o.LabelSelector = selector })
+	i := f.ForResource(r).Informer()
+	handle := func(what watch.EventType) func(any) {
+		return func(o any) {
+			if gone, ok := o.(cache.DeletedFinalStateUnknown); ok {
+				o = gone.Obj
+			}
+			on(o.(*unstructured.Unstructured), what)
+		}
+	}
+	_, err := i.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: handle(watch.Added), DeleteFunc: handle(watch.Deleted),
+		UpdateFunc: func(before, now any) {
+			if before.(*unstructured.Unstructured).GetResourceVersion() != now.(*unstructured.Unstructured).GetResourceVersion() {
+				handle(watch.Modified)(now)
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	f.Start(ctx.Done())
+	t.Cleanup(func() {
+		cancel()
+		f.Shutdown()
+	})
+	if !cache.WaitForCacheSync(t.Context().Done(), i.HasSynced) {
+		t.Fatal("the watch has not started")
+	}
+	return i.GetStore()
+}
+
+// disturb kills and cuts at random until ctx ends, and leaves everything running.
+func (w *world) disturb(ctx context.Context, t *testing.T, r *rand.Rand, log func(string)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(200+r.IntN(700)) * time.Millisecond): // when it happens is the point
+		}
+		d := time.Duration(r.IntN(1500)) * time.Millisecond
+		switch n := r.IntN(10); {
+		case n < 4:
+			log("kill -9 of the agent")
+			w.agent.Kill()
+			w.startAgent(t)
+		case n < 6:
+			log("kill -9 of the hub")
+			w.hub.Process.Kill()
+			if err := w.hub.Start(t.Context(), w.address, "--advertise", w.proxy.url()); err != nil {
+				t.Error(err)
+				return
+			}
+		case n < 8:
+			log(fmt.Sprintf("network cut for %s", d))
+			w.proxy.cut(d)
+		default:
+			log(fmt.Sprintf("network stalled for %s", d))
+			w.proxy.stall(d)
+		}
+	}
+}
