@@ -20,6 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/drover-io/drover/hub/audit"
+	"github.com/drover-io/drover/hub/login"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -45,6 +46,10 @@ func people(ctx context.Context, p *parts, pages http.Handler, authn authenticat
 	log := p.audit.Handler(authn, authz)
 	mux.Handle(audit.Path, log)
 	mux.Handle(audit.VerifyPath, log)
+	for _, path := range []string{login.PathLogin, login.PathLogin + "/", login.PathSession, login.PathPage, login.PathPage + "/"} {
+		mux.Handle(path, p.people.login)
+	}
+	addWorks(mux, p, authn, authz, p.log)
 	mux.Handle("/", pages)
 	return mux
 }

@@ -24,18 +24,19 @@ const (
 )
 
 // ClientCertificate recognises people by a client certificate that names a user
-// of the trust domain. It checks the chain on every request, since a kept-alive
-// connection outlives certificates and roots. Whether a serial is revoked is
-// not known here.
+// of the trust domain. It looks at the roots and at the ends of the chain's
+// certificates on every request, since a kept-alive connection outlives both, and
+// at the signatures once a minute. Whether a serial is revoked is not known here.
 //
 // A request without a certificate is not an error, only not recognised, so that
 // other authenticators may follow.
 func ClientCertificate(roots func() *x509.CertPool, trustDomain string) authenticator.Request {
+	var known verified
 	return authenticator.RequestFunc(func(r *http.Request) (*authenticator.Response, bool, error) {
 		if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 			return nil, false, nil
 		}
-		peer, err := identity.VerifyClient(r.TLS.PeerCertificates, roots(), trustDomain, time.Now())
+		peer, err := known.client(r.TLS.PeerCertificates, roots(), trustDomain, time.Now())
 		if err != nil {
 			return nil, false, fmt.Errorf("verify client certificate: %w", err)
 		}

@@ -106,7 +106,7 @@ func (c *chain) sign(tmpl, parent *x509.Certificate) *x509.Certificate {
 func (c *chain) leaf(uri *url.URL, change ...func(*x509.Certificate)) *x509.Certificate {
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(42), Subject: pkix.Name{CommonName: "x", Organization: []string{"ops", user.AllAuthenticated, user.AllUnauthenticated}},
-		URIs: []*url.URL{uri}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Minute),
+		URIs: []*url.URL{uri}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	for _, f := range change {

@@ -32,7 +32,10 @@ const (
 // what this version of it says.
 const annotationAutoupdate = "rbac.authorization.kubernetes.io/autoupdate"
 
-const groupAddon = "addon.open-cluster-management.io"
+const (
+	groupAddon    = "addon.open-cluster-management.io"
+	groupRegistry = "clusterregistry.k8s.io"
+)
 
 // BuiltinRoles are the ClusterRoles that the hub brings with it; the package
 // comment says what each is for.
@@ -48,6 +51,7 @@ func BuiltinRoles() []*rbacv1.ClusterRole {
 		rule(read, cluster.Group, "managedclusters", "managedclusters/status", "managedclustersets", "managedclustersets/status",
 			"managedclustersetbindings", "managedclustersetbindings/status", "placements", "placements/status",
 			"placementdecisions", "placementdecisions/status"),
+		rule(read, groupRegistry, "clusters", "clusters/status"),
 		rule(read, groupAddon, "clustermanagementaddons", "clustermanagementaddons/status", "managedclusteraddons", "managedclusteraddons/status"),
 		rule(read, fleet.Group, "clustermetrics", "addonversions", "addonversions/status", "addonrollouts", "addonrollouts/status",
 			"rolloutpolicies", "alertrules"),
@@ -55,9 +59,13 @@ func BuiltinRoles() []*rbacv1.ClusterRole {
 	operator := slices.Concat(viewer, []rbacv1.PolicyRule{
 		rule(change, cluster.Group, "managedclusters"),
 		rule(write, cluster.Group, "managedclustersets", "managedclustersetbindings", "placements"),
+		rule([]string{"create"}, cluster.Group, "managedclustersets/join", "managedclustersets/bind"),
 		rule(write, groupAddon, "managedclusteraddons", "addondeploymentconfigs"),
 		rule(append(slices.Clone(write), "deletecollection"), work.Group, "manifestworks"),
-		rule(read, work.Group, "manifestworks/status"),
+		rule(read, work.Group, "manifestworks/status", "manifestworkreplicasets/status"),
+		rule(write, work.Group, "manifestworkreplicasets"),
+		rule(read, fleet.Group, "workrevisions"),
+		rule([]string{"create"}, fleet.Group, "bundles"),
 		rule(write, fleet.Group, "addonconfigs", "addonrollouts", "alertrules"),
 		rule([]string{"create", "patch"}, "", "events"),
 	})

@@ -130,7 +130,7 @@ func FuzzPolicy(f *testing.F) {
 				}
 			}
 		}
-		p.Visible(ann, schema.GroupResource{Group: "g", Resource: "pods"})
+		p.Visible(ann, "list", schema.GroupResource{Group: "g", Resource: "pods"})
 		p.Rules(ann, "n1")
 	})
 }

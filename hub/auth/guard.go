@@ -27,6 +27,11 @@ const (
 	VerbAccept = "accept"
 	// VerbRevoke on agentidentities lets somebody ban an agent.
 	VerbRevoke = "revoke"
+	// VerbView on managedclustersets gives the permissions of drover:viewer for the
+	// clusters in the set.
+	VerbView = "view"
+	// VerbOperate on managedclustersets gives those of drover:operator.
+	VerbOperate = "operate"
 )
 
 // Nobody gives away more than they have: the checks below refuse a role or
@@ -114,7 +119,7 @@ func (p *Policy) checkHeld(u user.Info, namespace string, resource schema.GroupR
 
 // may asks for a virtual verb.
 func (p *Policy) may(u user.Info, verb, namespace string, resource schema.GroupResource, name string) bool {
-	decision, _ := p.Allow(u, authorizer.AttributesRecord{
+	decision, _ := p.allowByRole(u, authorizer.AttributesRecord{
 		User: u, Verb: verb, Namespace: namespace, APIGroup: resource.Group, APIVersion: all,
 		Resource: resource.Resource, Name: name, ResourceRequest: true,
 	})

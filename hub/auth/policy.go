@@ -29,6 +29,9 @@ type Objects struct {
 type Policy struct {
 	roles  map[roleKey]*role
 	grants map[subject]map[string][]grant // by namespace, "" for everywhere
+	// inSets are the rules that a verb on a set of clusters gives for its members.
+	inSets  map[string][]rbacv1.PolicyRule
+	members *Members
 }
 
 // roleKey names a role; namespace is empty for a ClusterRole.
@@ -55,7 +58,10 @@ type grant struct {
 
 // NewPolicy compiles roles and bindings. They must not be changed afterwards.
 func NewPolicy(o Objects) *Policy {
-	p := &Policy{roles: make(map[roleKey]*role, len(o.Roles)+len(o.ClusterRoles)), grants: map[subject]map[string][]grant{}}
+	p := &Policy{
+		roles:  make(map[roleKey]*role, len(o.Roles)+len(o.ClusterRoles)),
+		grants: map[subject]map[string][]grant{}, inSets: rulesInSets(),
+	}
 	for _, r := range o.Roles {
 		if r.Namespace != "" {
 			p.roles[roleKey{r.Namespace, r.Name}] = &role{rules: r.Rules}
@@ -75,6 +81,16 @@ func NewPolicy(o Objects) *Policy {
 		}
 	}
 	return p
+}
+
+// With returns the same policy with other members of sets.
+func (p *Policy) With(m *Members) *Policy {
+	if p == nil {
+		return nil
+	}
+	q := *p
+	q.members = m
+	return &q
 }
 
 func (p *Policy) bind(name, namespace string, ref rbacv1.RoleRef, subjects []rbacv1.Subject) {
@@ -201,9 +217,21 @@ func (p *Policy) visit(u user.Info, namespace string, f func(s subject, g *grant
 	}
 }
 
-// Allow decides one request by roles alone, and says by which. Without a grant
-// it has no opinion, and names the roles that are bound but missing.
+// Allow decides one request by roles and sets of clusters alone, and says by
+// which. Without a grant it has no opinion, and names the roles that are bound
+// but missing.
 func (p *Policy) Allow(u user.Info, a authorizer.Attributes) (decision authorizer.Decision, reason string) {
+	decision, reason = p.allowByRole(u, a)
+	if decision == authorizer.DecisionAllow || p == nil || u == nil || !a.IsResourceRequest() {
+		return decision, reason
+	}
+	if d, why := p.allowInSet(u, a); d == authorizer.DecisionAllow {
+		return d, why
+	}
+	return decision, reason
+}
+
+func (p *Policy) allowByRole(u user.Info, a authorizer.Attributes) (decision authorizer.Decision, reason string) {
 	namespace := a.GetNamespace()
 	if !a.IsResourceRequest() {
 		namespace = ""

@@ -60,6 +60,7 @@ func (r RBAC) RulesFor(ctx context.Context, u user.Info, namespace string) ([]au
 		return resources, paths, true, errNotLoaded()
 	}
 	rules, missing := p.Rules(u, namespace)
+	rules = append(rules, p.rulesInSet(u, namespace)...)
 	for i := range rules {
 		rule := &rules[i]
 		if len(rule.Resources) > 0 {
@@ -77,10 +78,29 @@ func (r RBAC) RulesFor(ctx context.Context, u user.Info, namespace string) ([]au
 	return resources, paths, false, err
 }
 
-// Visible returns which objects of a resource u may see in lists, from the
+// Visible returns which objects of a resource u may see with list or watch, from the
 // present state; see Policy.Visible. While that is not known, none.
-func (r RBAC) Visible(u user.Info, resource schema.GroupResource) Filter {
-	return r.Source.Policy().Visible(u, resource)
+func (r RBAC) Visible(u user.Info, verb string, resource schema.GroupResource) Filter {
+	return r.Source.Policy().Visible(u, verb, resource)
+}
+
+// Changed returns a context that ends when what Visible and Authorize say may be
+// something else; taken before them, no change is missed. Without a Source that
+// can change it never ends.
+func (r RBAC) Changed() context.Context {
+	if s, ok := r.Source.(interface{ Changed() context.Context }); ok {
+		return s.Changed()
+	}
+	return context.Background()
+}
+
+// Since is the revision of the store up to which lists may have shown u something
+// else than they do now; 0 when what u sees never changes.
+func (r RBAC) Since(u user.Info) uint64 {
+	if s, ok := r.Source.(interface{ Since() uint64 }); ok && !inGroup(u, user.SystemPrivilegedGroup) {
+		return s.Since()
+	}
+	return 0
 }
 
 // baseRules are what Allow allows, as rules.

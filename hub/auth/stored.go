@@ -37,7 +37,8 @@ const retryEvery = time.Second
 
 // Stored is the Source of a hub: the roles and bindings in the store. Its policy
 // is known once Run has loaded it, and unknown again while Run cannot follow the
-// store, so that nobody keeps a permission that was taken away.
+// store, so that nobody keeps a permission that was taken away. It includes which
+// managed clusters belong to which sets.
 type Stored struct {
 	store *store.Store
 	log   *zap.Logger
@@ -45,26 +46,40 @@ type Stored struct {
 	policy atomic.Pointer[Policy]
 
 	mu      sync.Mutex
-	changed chan struct{} // closed at the next change of policy
+	roles   *Policy // without members
+	members *Members
+	changed context.Context // ends at the next change of policy
+	change  context.CancelFunc
+	since   uint64
 }
 
 var _ Source = (*Stored)(nil)
 
 // NewStored returns a Source over an open store. It knows nothing before Run.
 func NewStored(s *store.Store, log *zap.Logger) *Stored {
-	return &Stored{store: s, log: log, changed: make(chan struct{})}
+	out := &Stored{store: s, log: log}
+	out.changed, out.change = context.WithCancel(context.Background())
+	return out
 }
 
 // Policy implements Source.
 func (s *Stored) Policy() *Policy { return s.policy.Load() }
 
-// Changed returns a channel that is closed when the policy is no longer the one
-// that Policy returned, if Policy was called after Changed. What was decided for
-// a long time, such as a filter of a watch, must then be decided again.
-func (s *Stored) Changed() <-chan struct{} {
+// Changed returns a context that ends when the policy is no longer the one that
+// Policy returned, if Policy was called after Changed. What was decided for a
+// long time, such as a filter of a watch, must then be decided again.
+func (s *Stored) Changed() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.changed
+}
+
+// Since is the revision of the store up to which lists may show something else
+// than they do now, because the policy was another one.
+func (s *Stored) Since() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.since
 }
 
 // Fresh returns the policy with everything that was acknowledged before the
@@ -80,6 +95,7 @@ func (s *Stored) Run(ctx context.Context) error {
 	g := daemon.NewGroup(ctx)
 	g.Go("built-in roles", s.runBuiltin)
 	g.Go("policy", s.runPolicy)
+	g.Go("cluster sets", s.runMembers)
 	return g.Wait()
 }
 
@@ -158,12 +174,27 @@ func signal(ctx context.Context, w *store.Watcher, wake chan<- struct{}) error {
 	}
 }
 
+// publish makes p the roles and bindings in effect; nil: they are not known.
 func (s *Stored) publish(p *Policy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.policy.Store(p)
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.roles = p
+	s.renew()
+}
+
+func (s *Stored) publishMembers(m *Members) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.members = m
+	s.renew()
+}
+
+// renew puts roles and members together; s.mu is held.
+func (s *Stored) renew() {
+	s.policy.Store(s.roles.With(s.members))
+	s.since = s.store.Revision()
+	s.change()
+	s.changed, s.change = context.WithCancel(context.Background())
 }
 
 // load reads a state that existed at one moment: the four resources are read one

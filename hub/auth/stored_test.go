@@ -79,7 +79,7 @@ func until(t *testing.T, s *Stored, what string, ok func(*Policy) bool) {
 			return
 		}
 		select {
-		case <-changed:
+		case <-changed.Done():
 		case <-deadline:
 			t.Fatalf("not in time: %s", what)
 		}

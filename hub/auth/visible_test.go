@@ -36,14 +36,18 @@ func TestVisible(t *testing.T) {
 		{"subresource", rule("list,get", "g", "pods/status"), "-", pods, "", false},
 		{"get by name", rule("get", "g", "pods", "a"), "-", pods, "/a n1/a n2/a", false},
 		{"get and list by name", rule("get,list", "g", "pods", "b"), "-", pods, "/b n1/b", false},
-		{"list by name only", rule("list", "g", "pods", "a"), "-", pods, "", false},
+		// as the list with the field selector metadata.name=a, which Kubernetes allows
+		{"list by name only", rule("list", "g", "pods", "a"), "-", pods, "/a n1/a n2/a", false},
+		{"watch is no list", rule("watch", "g", "pods"), "-", pods, "", false},
 		{"empty name", rule("get", "g", "pods", ""), "-", pods, "", false},
 		{"get in a namespace", rule("get", "g", "pods"), "n1", pods, "n1/a n1/b", false},
-		{"list in a namespace is no get", rule("list", "g", "pods"), "n1", pods, "", false},
+		// the list of that namespace shows them
+		{"list in a namespace", rule("list", "g", "pods"), "n1", pods, "n1/a n1/b", false},
 		{"get in two namespaces", rule("get,list", "g", "pods"), "n1,n2", pods, "n1/a n1/b n2/a", false},
 		{"get by name in a namespace", rule("get", "g", "pods", "b"), "n1", pods, "n1/b", false},
 		{"namespaces by binding", rule("get", "-", "namespaces"), "b", ns, "/b", false},
 		{"namespaces by binding, named another", rule("get", "-", "namespaces", "a"), "b", ns, "", false},
+		{"namespaces by binding, list", rule("list", "-", "namespaces"), "b", ns, "", false},
 		{"namespaces by name", rule("get", "-", "namespaces", "a"), "-", ns, "/a", false},
 	}
 	for _, tt := range tests {
@@ -57,39 +61,40 @@ func TestVisible(t *testing.T) {
 					o.RoleBindings = append(o.RoleBindings, in(n, "ClusterRole/r", "Group/devs"))
 				}
 			}
-			f := NewPolicy(o).Visible(person("ann", "devs"), tt.resource)
+			f := NewPolicy(o).Visible(person("ann", "devs"), "list", tt.resource)
 			objects := "/a /b n1/a n1/b n2/a"
 			if tt.resource == ns {
 				objects = "/a /b"
 			}
 			var got []string
 			for _, s := range strings.Fields(objects) {
-				if n, name, _ := strings.Cut(s, "/"); f.Match(n, name) {
+				if n, name, _ := strings.Cut(s, "/"); f.Match(n, name, nil) {
 					got = append(got, s)
 				}
 			}
 			if strings.Join(got, " ") != tt.want || f.All() != tt.all || f.None() != (tt.want == "") {
 				t.Errorf("got %q, all %t, none %t", got, f.All(), f.None())
 			}
-			if !f.Equal(NewPolicy(o).Visible(person("bob", "devs"), tt.resource)) {
+			if !f.Equal(NewPolicy(o).Visible(person("bob", "devs"), "list", tt.resource)) {
 				t.Error("the same permissions show something else")
 			}
-			if none := NewPolicy(o).Visible(person("bob"), tt.resource); !none.None() || none.Equal(f) != f.None() {
+			if none := NewPolicy(o).Visible(person("bob"), "list", tt.resource); !none.None() || none.Equal(f) != f.None() {
 				t.Error("a stranger sees something")
 			}
 		})
 	}
 	var unknown *Policy
-	if !unknown.Visible(person("ann"), pods).None() || !unknown.Visible(nil, pods).None() || !(RBAC{fixed{}}).Visible(person("ann"), pods).None() {
+	if !unknown.Visible(person("ann"), "list", pods).None() || !unknown.Visible(nil, "list", pods).None() || !(RBAC{fixed{}}).Visible(person("ann"), "list", pods).None() {
 		t.Error("something is visible while nothing is known")
 	}
-	if f := unknown.Visible(person("root", user.SystemPrivilegedGroup), pods); !f.All() || !f.Match("n", "x") {
+	if f := unknown.Visible(person("root", user.SystemPrivilegedGroup), "list", pods); !f.All() || !f.Match("n", "x", nil) {
 		t.Error("masters do not see everything")
 	}
 }
 
-// TestVisibleIsGet: what a filter shows is exactly what a get would.
-func TestVisibleIsGet(t *testing.T) {
+// TestVisibleIsAllowed: what a filter shows is exactly what a list or a get of one
+// object would.
+func TestVisibleIsAllowed(t *testing.T) {
 	t.Parallel()
 	r := random{rand.New(rand.NewPCG(5, 6))}
 	resource := schema.GroupResource{Group: "g", Resource: "pods"}
@@ -107,14 +112,14 @@ func TestVisibleIsGet(t *testing.T) {
 			got, _ := p.Allow(u, authorizer.AttributesRecord{Verb: verb, APIGroup: "g", Resource: "pods", Namespace: ns, Name: name, ResourceRequest: true})
 			return got == authorizer.DecisionAllow
 		}
-		f := p.Visible(u, resource)
-		lists := may("list", "", "")
-		if lists && !f.All() {
-			t.Fatalf("may list and is filtered: %+v", o)
-		}
+		f := p.Visible(u, "list", resource)
 		for _, ns := range []string{"", "n1", "n2", "n3"} {
+			if may("list", ns, "") && !f.AllIn(ns) {
+				t.Fatalf("may list %q and is filtered: %+v", ns, o)
+			}
 			for _, name := range []string{"a", "b", "c", "d"} {
-				if want := lists || may("get", ns, name); f.Match(ns, name) != want {
+				want := may("list", ns, name) || may("get", ns, name)
+				if f.Match(ns, name, nil) != want || want && f.NoneIn(ns) {
 					t.Fatalf("%s/%s: visible %t, want %t: %+v", ns, name, !want, want, o)
 				}
 			}

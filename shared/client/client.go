@@ -7,6 +7,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,11 @@ func New(path, contextName string) (*Client, error) {
 		return nil, daemon.Hint(fmt.Errorf("kubeconfig: %w", err),
 			"name the hub's credential with --kubeconfig or $KUBECONFIG; the hub keeps one in DATA-DIR/admin.kubeconfig")
 	}
+	return NewForConfig(cfg)
+}
+
+// NewForConfig uses a configuration, which it changes.
+func NewForConfig(cfg *rest.Config) (*Client, error) {
 	cfg.QPS, cfg.Burst, cfg.Timeout = 50, 100, 0
 	cfg.UserAgent = "drover/" + daemon.Version()
 	cfg.WarningHandler = rest.NewWarningWriter(os.Stderr, rest.WarningWriterOptions{Deduplicate: true})
@@ -109,6 +115,31 @@ func (c *Client) get(ctx context.Context, path, accept string, into any) error {
 		return err
 	}
 	req.Header.Set("Accept", accept)
+	return c.do(req, into)
+}
+
+// HeaderRequest must be on what is posted to a path that is no kind of the API:
+// the hub takes it for a sign that no other site's page sent the request.
+const HeaderRequest = "X-Drover-Request"
+
+// Post sends JSON to a path of the hub that is no kind of its API, and reads JSON.
+func (c *Client) Post(ctx context.Context, path string, body, into any) error {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.config.Host, "/")+path, bytes.NewReader(text))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(HeaderRequest, "1")
+	return c.do(req, into)
+}
+
+// do reads the answer; any but success is an *apierrors.StatusError.
+func (c *Client) do(req *http.Request, into any) error {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return err

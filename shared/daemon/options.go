@@ -23,6 +23,15 @@ const (
 	PrintConfigFlag = "print-config"
 )
 
+// Structured is the value of a flag that is more than a text or a list of texts
+// in a file of options. It must hold no secrets: PrintOptions shows it.
+type Structured interface {
+	// SetStructured takes what YAML makes of the file's value.
+	SetStructured(v any) error
+	// Structured returns the value for the file.
+	Structured() any
+}
+
 // LoadOptions completes the flags that the command line left unset: first from
 // the environment (envPrefix + upper-case name with "_" for "-"), then from the
 // YAML file, whose keys are the flags' names. An unknown key, or a variable
@@ -83,8 +92,12 @@ func PrintOptions(flags *pflag.FlagSet) string {
 		if f.Name == "help" || f.Name == ConfigFlag || f.Name == PrintConfigFlag {
 			return
 		}
-		if s, ok := f.Value.(pflag.SliceValue); ok {
-			out[f.Name] = s.GetSlice()
+		switch v := f.Value.(type) {
+		case Structured:
+			out[f.Name] = v.Structured()
+			return
+		case pflag.SliceValue:
+			out[f.Name] = v.GetSlice()
 			return
 		}
 		out[f.Name] = f.Value.String()
@@ -115,6 +128,10 @@ func readOptionsFile(file string) (map[string]any, error) {
 }
 
 func setFromFile(flags *pflag.FlagSet, f *pflag.Flag, v any) error {
+	if s, ok := f.Value.(Structured); ok {
+		f.Changed = true
+		return s.SetStructured(v)
+	}
 	list, isList := v.([]any)
 	if !isList {
 		text, err := optionText(v)

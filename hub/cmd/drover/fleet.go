@@ -17,22 +17,57 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 
+	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/client"
 	"github.com/drover-io/drover/shared/daemon"
 )
 
 func (g *globals) clustersCommand() *cobra.Command {
-	var selector string
+	var selector, set string
 	c := &cobra.Command{
 		Use: "clusters", Short: "The fleet", Args: cobra.NoArgs,
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, _ []string) error {
+			if set != "" {
+				inSet, err := setSelector(ctx, hub, set)
+				if err != nil {
+					return err
+				}
+				selector = strings.Trim(selector+","+inSet, ",")
+			}
 			return g.list(ctx, cmd, hub, clusters(), "", metav1.ListOptions{LabelSelector: selector})
 		}),
 	}
 	c.Flags().StringVarP(&selector, "selector", "l", "", "label selector, as in kubectl")
+	c.Flags().StringVar(&set, "set", "", "only the members of this ManagedClusterSet")
+	c.AddCommand(g.kubeconfigCommand())
 	return c
+}
+
+// setSelector is the label selector of a set's members.
+func setSelector(ctx context.Context, hub *client.Client, name string) (string, error) {
+	gvr := schema.GroupVersionResource{Group: cluster.Group, Version: cluster.VersionSets, Resource: "managedclustersets"}
+	obj, err := hub.Resource(gvr).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return "", err
+	}
+	var set cluster.ManagedClusterSet
+	if err := into(obj.Object, &set); err != nil {
+		return "", fmt.Errorf("set %s: %w", name, err)
+	}
+	if set.Spec.ClusterSelector.SelectorType != cluster.SelectorLabels {
+		return cluster.LabelSet + "=" + name, nil
+	}
+	if set.Spec.ClusterSelector.LabelSelector == nil {
+		return "", daemon.Hint(fmt.Errorf("set %s: spec.clusterSelector.labelSelector: missing, so it has no members", name), "labelSelector: {} takes all clusters")
+	}
+	selector, err := metav1.LabelSelectorAsSelector(set.Spec.ClusterSelector.LabelSelector)
+	if err != nil {
+		return "", fmt.Errorf("set %s: spec.clusterSelector.labelSelector: %w", name, err)
+	}
+	return selector.String(), nil
 }
 
 func (g *globals) clusterCommand() *cobra.Command {

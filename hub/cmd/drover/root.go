@@ -61,8 +61,8 @@ kubectl works with the same credential: kubectl get managedclusters`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if !slices.Contains(outputs, g.output) {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains(outputs, g.output) && (g.output == "" || cmd.Annotations[annotationOutputs] != g.output) {
 				return daemon.Usage("output %q: want %s", g.output, strings.Join(outputs, ", "))
 			}
 			return nil
@@ -74,7 +74,8 @@ kubectl works with the same credential: kubectl get managedclusters`,
 	f.StringVarP(&g.output, "output", "o", "table", strings.Join(outputs, ", "))
 	c.AddCommand(
 		g.tokenCommand(), g.requestsCommand(), g.approveCommand(), g.denyCommand(),
-		g.clustersCommand(), g.clusterCommand(), g.worksCommand(), g.workCommand(), g.applyCommand(), g.topCommand(), g.auditCommand(),
+		g.clustersCommand(), g.clusterCommand(), g.worksCommand(), g.workCommand(), g.undoCommand(), g.bundleCommand(), g.diffCommand(), g.explainCommand(), g.applyCommand(), g.topCommand(), g.auditCommand(),
+		g.loginCommand(), g.logoutCommand(), g.authCommand(), g.dashboardCommand(), g.accessCommand(), g.sessionCommand(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), daemon.VersionLine("drover")) },

@@ -13,8 +13,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/client"
 	"github.com/drover-io/drover/shared/daemon"
+	"github.com/drover-io/drover/shared/wire"
 )
 
 func (g *globals) worksCommand() *cobra.Command {
@@ -26,12 +28,13 @@ func (g *globals) worksCommand() *cobra.Command {
 		}),
 	}
 	c.Flags().StringVarP(&namespace, "cluster", "n", "", "of one cluster (default: of all)")
+	c.AddCommand(g.historyCommand())
 	return c
 }
 
 func (g *globals) workCommand() *cobra.Command {
 	c := &cobra.Command{Use: "work", Short: "Change one work", Args: cobra.NoArgs, RunE: help}
-	c.AddCommand(g.workRemoveCommand())
+	c.AddCommand(g.workRemoveCommand(), g.approvePruneCommand())
 	return c
 }
 
@@ -46,14 +49,24 @@ func (g *globals) workRemoveCommand() *cobra.Command {
 			if namespace == "" {
 				return &daemon.Error{Err: errors.New("cluster: missing"), Code: daemon.ExitUsage, Hint: "add -n CLUSTER; `drover works` lists them"}
 			}
-			if _, err := hub.Resource(works()).Namespace(namespace).Get(ctx, name, metav1.GetOptions{}); err != nil {
+			obj, err := hub.Resource(works()).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
 				return err
 			}
-			if err := confirm(cmd, yes, name, "The objects that work %s applied on cluster %s will be deleted there.\n"+
-				"To keep them, set spec.deleteOption.propagationPolicy to Orphan first.", name, namespace); err != nil {
+			warning, err := removalWarning(obj.Object)
+			if err != nil {
+				return err
+			}
+			if err := confirm(cmd, yes, name, "%s", warning); err != nil {
 				return err
 			}
 			if err := hub.Resource(works()).Namespace(namespace).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+				return err
+			}
+			// This was the explicit word: kinds that are never removed without one go as
+			// well. It comes after the deletion, so that undo does not bring it back.
+			err = annotate(ctx, hub, namespace, name, map[string]any{work.AnnotationPrune: wire.PruneUnguarded})
+			if err != nil && !apierrors.IsNotFound(err) {
 				return err
 			}
 			if !wait {
