@@ -6,6 +6,7 @@ package hub
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/drover-io/drover/hub/auth/openid"
 	"github.com/drover-io/drover/hub/backup"
 	"github.com/drover-io/drover/hub/gateway"
 	"github.com/drover-io/drover/pki/identity"
@@ -26,6 +28,9 @@ import (
 const (
 	DefaultDataDir = "/var/lib/drover-hub"
 	DefaultListen  = ":8443"
+
+	DefaultAPIRate  = 100
+	DefaultAPIBurst = 400
 )
 
 // Config of a hub.
@@ -52,7 +57,18 @@ type Config struct {
 	LostAfter time.Duration
 	// SampleEvery is the pace of the agents' samples, default 10 s.
 	SampleEvery time.Duration
-	Log         *zap.Logger
+	// OIDC are the identity providers whose users the hub knows.
+	OIDC openid.Issuers
+	// SessionIdle ends a dashboard session that is not used, default 2 h, and
+	// SessionLife any session, default 12 h.
+	SessionIdle, SessionLife time.Duration
+	// Audit says what is recorded in the audit log, and where else it goes.
+	Audit Audit
+	// APIRate is how many requests a second each user may send to the API, default
+	// 100, and APIBurst how many at once after a pause, default 400.
+	APIRate  float64
+	APIBurst int
+	Log      *zap.Logger
 	// Limits of the port; zero fields take their defaults.
 	Limits gateway.Limits
 }
@@ -83,10 +99,19 @@ func (c *Config) Validate() error {
 	for _, o := range []struct {
 		name string
 		d    time.Duration
-	}{{"agent-ttl", c.AgentTTL}, {"lost-after", c.LostAfter}, {"sample-every", c.SampleEvery}} {
+	}{{"agent-ttl", c.AgentTTL}, {"lost-after", c.LostAfter}, {"sample-every", c.SampleEvery}, {"session-idle", c.SessionIdle}, {"session-life", c.SessionLife}, {"audit-keep", c.Audit.Keep}} {
 		if o.d < 0 {
 			bad("%s %s: must not be negative", o.name, o.d)
 		}
+	}
+	for _, problem := range c.OIDC.Problems() {
+		bad("%s", problem)
+	}
+	if c.APIRate < 0 || math.IsNaN(c.APIRate) || math.IsInf(c.APIRate, 0) {
+		bad("api-rate %v: want a number of requests a second, such as 100", c.APIRate)
+	}
+	if c.APIBurst < 0 {
+		bad("api-burst %d: must not be negative", c.APIBurst)
 	}
 	if len(wrong) > 0 {
 		return &daemon.Error{Err: errors.New(strings.Join(wrong, "; ")), Code: daemon.ExitUsage, Hint: "`drover-hub serve --help` lists the options"}

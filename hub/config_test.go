@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/drover-io/drover/hub/auth/openid"
 	"github.com/drover-io/drover/shared/daemon"
 )
 
@@ -41,6 +42,12 @@ func TestValidate(t *testing.T) {
 		{name: "trust domain", change: func(c *Config) { c.TrustDomain = "fleet.example" }},
 		{name: "bad trust domain", change: func(c *Config) { c.TrustDomain = "Fleet/x" }, want: []string{"trust-domain"}},
 		{name: "negative times", change: func(c *Config) { c.AgentTTL, c.LostAfter, c.SampleEvery = -1, -1, -1 }, want: []string{"agent-ttl", "lost-after", "sample-every"}},
+		{name: "negative session", change: func(c *Config) { c.SessionIdle, c.SessionLife = -1, -1 }, want: []string{"session-idle", "session-life"}},
+		{
+			name: "identity providers", change: func(c *Config) {
+				c.OIDC = openid.Issuers{{Name: "a", IssuerURL: "https://id.example", ClientID: "x"}, {Name: "A", IssuerURL: "http://id.example"}}
+			}, want: []string{"oidc[1].name", "oidc[1].issuerURL", "oidc[1].clientID: missing"},
+		},
 		{
 			name: "all at once", change: func(c *Config) { c.DataDir, c.Listen, c.TLSKey = "", "", "k" },
 			want: []string{"data-dir", "listen", "tls-cert"},

@@ -6,7 +6,6 @@ package hub
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,9 +16,9 @@ import (
 
 	"github.com/drover-io/drover/hub/api"
 	"github.com/drover-io/drover/hub/enroll"
-	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/pki/identity"
 	"github.com/drover-io/drover/shared/apis/cluster"
+	"github.com/drover-io/drover/shared/apis/clusterregistry"
 	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/work"
 )
@@ -35,8 +34,12 @@ func hooks(p *parts) map[string]api.Hook {
 		fleet.ResourceJoinTokens:      hookFunc(func(_ context.Context, r *api.Admission) error { return admitToken(p.enroll, r) }),
 		fleet.ResourceJoinRequests:    hookFunc(admitRequest),
 		fleet.ResourceAgentIdentities: hookFunc(admitIdentity),
+		fleet.ResourceAccessTokens:    hookFunc(admitAccessToken),
+		fleet.ResourceSessions:        hookFunc(admitSession),
 		cluster.Resource:              hookFunc(admitCluster),
-		work.Resource:                 hookFunc(func(_ context.Context, r *api.Admission) error { return admitWork(p.store, r) }),
+		clusterregistry.Resource:      hookFunc(admitRegistered),
+		work.Resource:                 hookFunc((&workRules{p.store, p.content, p.delivery}).admit),
+		fleet.ResourceWorkRevisions:   hookFunc(admitRevision),
 	}
 }
 
@@ -121,6 +124,10 @@ func admitIdentity(_ context.Context, r *api.Admission) error {
 
 // admitCluster holds the name to what an identity and a NATS subject can carry.
 func admitCluster(_ context.Context, r *api.Admission) error {
+	if r.Object != nil && r.Operation != api.UpdateStatus {
+		stampTaints(r, time.Now())
+		keepRecord(r)
+	}
 	if r.Operation != api.Create {
 		return nil
 	}
@@ -132,25 +139,6 @@ func admitCluster(_ context.Context, r *api.Admission) error {
 	}
 	if err := identity.ValidName(meta.Name); err != nil {
 		return field.Invalid(field.NewPath("metadata", "name"), meta.Name, err.Error())
-	}
-	return nil
-}
-
-// admitWork keeps a work of a managed cluster until its agent has cleaned up,
-// and says so when nobody will apply it.
-func admitWork(s *store.Store, r *api.Admission) error {
-	if r.Operation != api.Create {
-		return nil
-	}
-	meta, _ := r.Object["metadata"].(map[string]any)
-	ns, _ := meta["namespace"].(string)
-	if _, ok := s.Cached(store.Key{Resource: cluster.Resource, Name: ns}); !ok {
-		r.Warn(fmt.Sprintf("there is no ManagedCluster %q: nobody applies this work until one of that name joins", ns))
-		return nil
-	}
-	list, _ := meta["finalizers"].([]any)
-	if !slices.Contains(list, any(work.Finalizer)) {
-		meta["finalizers"] = append(list, work.Finalizer)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -352,6 +353,12 @@ func TestClusterAndWorkRules(t *testing.T) {
 	w := func(name string) *unstructured.Unstructured {
 		return object(t, "{apiVersion: work.open-cluster-management.io/v1, kind: ManifestWork, metadata: {name: "+name+", finalizers: [example.org/own]}, spec: {workload: {manifests: [{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}]}}}")
 	}
+	// as in Kubernetes a namespace comes first, here that of no cluster yet
+	_, err = c.Resource(works()).Namespace("shop-1").Create(ctx, w("early"), metav1.CreateOptions{})
+	refused(t, "no namespace", err, apierrors.IsNotFound, `namespaces "shop-1" not found`)
+	if _, err := c.Resource(of("", "v1", "namespaces")).Create(ctx, object(t, "{apiVersion: v1, kind: Namespace, metadata: {name: shop-1}}"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	paper, err := c.Resource(works()).Namespace("shop-1").Create(ctx, w("early"), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -362,26 +369,34 @@ func TestClusterAndWorkRules(t *testing.T) {
 	if _, err := c.Resource(clusters()).Create(ctx, mc("shop-1"), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "work kept from its creation", func() bool {
-		got, err := c.Resource(works()).Namespace("shop-1").Create(ctx, w("later"), metav1.CreateOptions{})
+	// A cluster that is only registered has nobody who would take the finalizer off
+	// again: its works come and go like any object.
+	until(t, "warned of a cluster without an agent", func() bool {
+		warned.text = nil
+		got, err := c.Resource(works()).Namespace("shop-1").Create(ctx, w("later"), metav1.CreateOptions{DryRun: []string{"All"}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Resource(works()).Namespace("shop-1").Delete(ctx, "later", metav1.DeleteOptions{}); err != nil {
-			t.Fatal(err)
+		if slices.Contains(got.GetFinalizers(), work.Finalizer) {
+			t.Fatalf("finalizers %q", got.GetFinalizers())
 		}
-		for _, f := range got.GetFinalizers() {
-			if f == work.Finalizer {
-				return true
-			}
-		}
-		if _, err := c.Resource(works()).Namespace("shop-1").Patch(ctx, "later", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil && !apierrors.IsNotFound(err) {
-			t.Fatal(err)
-		}
-		return false
+		return len(warned.text) == 1 && strings.Contains(warned.text[0], `no agent has joined for cluster "shop-1"`)
 	})
-	until(t, "early work kept too", func() bool {
-		got, err := c.Resource(works()).Namespace("shop-1").Get(ctx, "early", metav1.GetOptions{})
-		return err == nil && len(got.GetFinalizers()) == 2
-	})
+	if err := c.Resource(works()).Namespace("shop-1").Delete(ctx, "early", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Resource(works()).Namespace("shop-1").Patch(ctx, "early", types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Resource(works()).Namespace("shop-1").Get(ctx, "early", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		t.Errorf("a work of a cluster without an agent stays: %v", err)
+	}
+	// What is not valid is refused where it is written.
+	wrong := w("wrong")
+	wrong.SetAnnotations(map[string]string{work.AnnotationDrift: "Sometimes"})
+	_, err = c.Resource(works()).Namespace("shop-1").Create(ctx, wrong, metav1.CreateOptions{})
+	refused(t, "drift", err, apierrors.IsInvalid, `Unsupported value: "Sometimes": supported values: "Correct", "Report"`)
+	wrong.SetAnnotations(map[string]string{work.AnnotationBundle: "sha256:" + strings.Repeat("0", 64)})
+	_, err = c.Resource(works()).Namespace("shop-1").Create(ctx, wrong, metav1.CreateOptions{})
+	refused(t, "bundle", err, apierrors.IsInvalid, "this hub has no such bundle")
 }

@@ -8,6 +8,7 @@ package hub
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,11 +27,16 @@ import (
 	"github.com/drover-io/drover/hub/auth"
 	"github.com/drover-io/drover/hub/backup"
 	"github.com/drover-io/drover/hub/broker"
+	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/enroll"
 	"github.com/drover-io/drover/hub/fleet"
 	"github.com/drover-io/drover/hub/gateway"
+	"github.com/drover-io/drover/hub/gc"
 	"github.com/drover-io/drover/hub/metrics"
+	"github.com/drover-io/drover/hub/placement"
+	"github.com/drover-io/drover/hub/registry"
+	"github.com/drover-io/drover/hub/replicate"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/hub/web"
 	"github.com/drover-io/drover/pki/ca"
@@ -59,26 +65,33 @@ func New(cfg Config) (*Hub, error) {
 
 // parts are opened bottom-up; each needs only those above it in this list.
 type parts struct {
-	listener net.Listener
-	urls     []string
-	broker   *broker.Broker
-	conn     *nats.Conn
-	store    *store.Store
-	audit    *audit.Log
-	ca       *ca.CA
-	enroll   *enroll.Enroll
-	gateway  *gateway.Gateway
-	metrics  *metrics.Metrics
-	fleet    *fleet.Fleet
-	delivery *delivery.Delivery
-	admin    *admin
-	roles    *auth.Stored
-	api      *api.API
+	log       *zap.Logger
+	listener  net.Listener
+	urls      []string
+	broker    *broker.Broker
+	conn      *nats.Conn
+	store     *store.Store
+	audit     *audit.Log
+	sinks     map[string]audit.Sink
+	ca        *ca.CA
+	enroll    *enroll.Enroll
+	gateway   *gateway.Gateway
+	metrics   *metrics.Metrics
+	fleet     *fleet.Fleet
+	delivery  *delivery.Delivery
+	placement *placement.Controller
+	replicate *replicate.Controller
+	content   *content.Store
+	admin     *admin
+	roles     *auth.Stored
+	people    *principals
+	api       *api.API
+	gc        *gc.Collector
 }
 
 // Run opens everything, serves until ctx ends, and closes in reverse order.
 func (h *Hub) Run(ctx context.Context) (err error) {
-	p := &parts{}
+	p := &parts{log: h.log}
 	// The port comes first: a hub that cannot have it must not touch the data of
 	// the one that has.
 	if p.listener, err = h.cfg.listen(); err != nil {
@@ -117,11 +130,18 @@ func (h *Hub) openStores(ctx context.Context, p *parts) (err error) {
 	if p.store, err = store.Open(ctx, js, store.Options{Dir: h.cfg.DataDir, Log: h.log.Named("store")}); err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	if p.audit, err = audit.Open(ctx, js, audit.Options{HeadFile: h.cfg.path("audit.head"), Log: h.log.Named("audit")}); err != nil {
-		return fmt.Errorf("open audit log: %w", err)
+	if p.audit, p.sinks, err = h.openAudit(ctx, js); err != nil {
+		return err
 	}
 	if _, err := p.broker.EnsureMetricsStream(ctx); err != nil {
 		return fmt.Errorf("open stream of samples: %w", err)
+	}
+	p.content, err = content.Open(ctx, content.Config{
+		JetStream: js, Log: h.log.Named("content"),
+		InUse: func(ctx context.Context) (map[string]bool, error) { return p.delivery.BundlesInUse(ctx) },
+	})
+	if err != nil {
+		return err
 	}
 	kv, err := js.CreateOrUpdateKeyValue(ctx, ca.BucketConfig())
 	if err != nil {
@@ -168,25 +188,39 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		CloseSessions: func(cluster, reason string) { p.gateway.CloseSessions(cluster, reason) },
 	})
 	p.metrics = metrics.New(p.broker.JetStream(), h.log.Named("metrics"))
-	p.delivery = delivery.New(delivery.Config{Store: p.store, Conn: p.conn, Log: h.log.Named("delivery")})
+	p.delivery = delivery.New(delivery.Config{Store: p.store, Conn: p.conn, Signer: p.ca, Bundles: p.content, Log: h.log.Named("delivery")})
+	p.placement = placement.New(placement.Config{Store: p.store, Log: h.log.Named("placement")})
+	p.replicate = replicate.New(replicate.Config{
+		Store: p.store, Log: h.log.Named("replicate"),
+		HasAgent: func(cluster string) bool { return delivery.HasAgent(p.store, cluster) },
+	})
 	p.admin = &admin{cfg: &h.cfg, ca: p.ca, url: p.urls[0], log: h.log}
 	p.roles = auth.NewStored(p.store, h.log.Named("roles"))
-	authn := auth.ClientCertificate(rootPool(p.ca), p.ca.TrustDomain())
+	if p.people, err = h.identify(p, past.RestoredAt); err != nil {
+		return err
+	}
 	authz := auth.RBAC{Source: p.roles}
+	authn := auth.Impersonation(p.people.credentials, authz)
 	kinds, err := schemas.Documents()
 	if err != nil {
 		return err
 	}
 	p.api, err = api.New(api.Config{
-		Store: p.store, Kinds: kinds, Hooks: withPermissions(p.roles, hooks(p)), Version: daemon.Version(), Log: h.log.Named("api"),
+		Store: registry.Store{Store: p.store}, Kinds: kinds, Hooks: withRegistry(p.roles, p.store, withPermissions(p.roles, hooks(p))), Version: daemon.Version(), Log: h.log.Named("api"),
 		Virtual: map[schema.GroupVersionResource]api.Provider{
 			{Group: fleetapi.Group, Version: fleetapi.Version, Resource: "clustermetrics"}: &metricsProvider{p},
 		},
-		Authenticator: authn, Authorizer: authz, Auditor: p.audit,
+		Authenticator: authn, Authorizer: authz, Sight: authz, Lifecycle: true, Auditor: p.audit,
+		UserRate:    api.Rate{PerSecond: cmp.Or(h.cfg.APIRate, DefaultAPIRate), Burst: cmp.Or(h.cfg.APIBurst, DefaultAPIBurst)},
+		AddressRate: api.Rate{PerSecond: 10, Burst: 100},
 	})
 	if err != nil {
 		return err
 	}
+	if err := p.api.Load(ctx); err != nil {
+		return err
+	}
+	p.gc = gc.New(gc.Config{Store: registry.Store{Store: p.store}, Kinds: storedKinds(p.api), Log: h.log.Named("gc")})
 	own, err := ownCertificate(h.cfg.TLSCert, h.cfg.TLSKey, h.log)
 	if err != nil {
 		return err
@@ -199,7 +233,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		Listener: p.listener, TrustDomain: p.ca.TrustDomain(),
 		GetHubCertificate: p.ca.GetHubCertificate, GetAPICertificate: p.ca.GetAPICertificate,
 		GetPeopleCertificate: own,
-		AgentHandler:         p.enroll.Handler(), PeopleHandler: people(ctx, p, pages, authn, authz),
+		AgentHandler:         agents(p), PeopleHandler: people(ctx, p, pages, authn, authz),
 		Verify: verify(p.enroll), Broker: p.broker, Log: h.log.Named("gateway"), Limits: h.cfg.Limits,
 	})
 	if err != nil {
@@ -221,11 +255,22 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g := daemon.NewGroup(ctx)
 	g.Go("store", p.store.Run)
 	g.Go("audit", p.audit.Run)
+	for name, sink := range p.sinks {
+		g.Go("audit to "+name, func(ctx context.Context) error { return p.audit.Follow(ctx, name, sink) })
+	}
 	g.Go("roles", p.roles.Run)
+	g.Go("access tokens", p.people.tokens.Run)
+	g.Go("sessions", p.people.sessions.Run)
+	g.Go("identity providers", p.people.issuers.Run)
+	g.Go("api", p.api.Run)
 	g.Go("ca", p.ca.Run)
 	g.Go("enroll", p.enroll.Run)
 	g.Go("fleet", p.fleet.Run)
 	g.Go("delivery", p.delivery.Run)
+	g.Go("placement", p.placement.Run)
+	g.Go("replicate", p.replicate.Run)
+	g.Go("gc", p.gc.Run)
+	g.Go("content", p.content.Run)
 	g.Go("metrics", p.metrics.Run)
 	g.Go("admin", p.admin.run)
 	g.Go("gateway", p.gateway.Run)

@@ -41,7 +41,10 @@ func withPermissions(source *auth.Stored, base map[string]api.Hook) map[string]a
 		fleet.ResourceJoinTokens:         p.joinToken,
 		fleet.ResourceJoinRequests:       p.joinRequest,
 		fleet.ResourceAgentIdentities:    p.agentIdentity,
+		fleet.ResourceAccessTokens:       p.accessToken,
 		cluster.Resource:                 p.managedCluster,
+		cluster.ResourceSetBindings:      p.bindSet,
+		cluster.ResourceSets:             p.selectSet,
 		auth.ResourceRoles:               p.role,
 		auth.ResourceClusterRoles:        p.clusterRole,
 		auth.ResourceRoleBindings:        p.roleBinding,
@@ -104,6 +107,9 @@ func isTrue(obj map[string]any, path ...string) bool { return at(obj, path...) =
 
 // joinToken: a token that approves on its own is an approval.
 func (p *permissions) joinToken(ctx context.Context, r *api.Admission) error {
+	if err := p.tokenSet(ctx, r); err != nil {
+		return err
+	}
 	if r.Object == nil || r.Operation == api.UpdateStatus || !isTrue(r.Object, "spec", "autoApprove") || isTrue(r.Old, "spec", "autoApprove") {
 		return nil
 	}
@@ -137,6 +143,9 @@ func (p *permissions) agentIdentity(ctx context.Context, r *api.Admission) error
 // managedCluster: Open Cluster Management asks for update of managedclusters/accept,
 // which is as good.
 func (p *permissions) managedCluster(ctx context.Context, r *api.Admission) error {
+	if err := p.joinSet(ctx, r); err != nil {
+		return err
+	}
 	if r.Object == nil || r.Operation == api.UpdateStatus ||
 		isTrue(r.Object, "spec", "hubAcceptsClient") == isTrue(r.Old, "spec", "hubAcceptsClient") {
 		return nil

@@ -27,6 +27,7 @@ import (
 
 	"github.com/drover-io/drover/hub/api"
 	"github.com/drover-io/drover/hub/auth"
+	"github.com/drover-io/drover/hub/registry"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -83,7 +84,7 @@ func newRig(t *testing.T) *rig {
 	// the rules of tokens need a CA; those of permissions are what is tested here
 	delete(base, fleet.ResourceJoinTokens)
 	handler, err := api.New(api.Config{
-		Store: db, Kinds: kinds, Hooks: withPermissions(r.roles, base), Log: zaptest.NewLogger(t),
+		Store: registry.Store{Store: db}, Kinds: kinds, Hooks: withRegistry(r.roles, db, withPermissions(r.roles, base)), Log: zaptest.NewLogger(t),
 		Authenticator: authenticator.RequestFunc(func(q *http.Request) (*authenticator.Response, bool, error) {
 			name, groups, _ := strings.Cut(q.Header.Get("X-Who"), "/")
 			return &authenticator.Response{User: &user.DefaultInfo{Name: name, Groups: append(strings.Fields(groups), user.AllAuthenticated)}}, true, nil
@@ -156,7 +157,7 @@ func (r *rig) until(ok func(*auth.Policy) bool) {
 			return
 		}
 		select {
-		case <-changed:
+		case <-changed.Done():
 		case <-deadline:
 			r.t.Fatal("the roles are not known in time")
 		}

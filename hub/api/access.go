@@ -5,7 +5,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,8 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"github.com/drover-io/drover/hub/auth"
 )
 
 // limiter bounds requests in flight.
@@ -51,7 +56,9 @@ func (c *call) admitLoad() (release func(), err error) {
 // twice as long to fetch the answer.
 const requestTimeout = 60 * time.Second
 
-// bound sets the deadlines of a request; the function returned takes them away.
+// bound limits the time of a request; the function returned takes the limits
+// away. Timers stand for the deadlines of the connection, which are set only when
+// they are over: with HTTP/2 each change of one wakes the connection.
 func (c *call) bound() func() {
 	if c.info.Verb == "watch" {
 		return func() {}
@@ -59,20 +66,54 @@ func (c *call) bound() func() {
 	ctx, cancel := context.WithTimeout(c.r.Context(), requestTimeout)
 	c.r = c.r.WithContext(ctx)
 	control := http.NewResponseController(c.w)
+	past := time.Unix(1, 0)
 	// not every connection has deadlines, those of tests for example
-	_ = control.SetReadDeadline(time.Now().Add(requestTimeout))
-	_ = control.SetWriteDeadline(time.Now().Add(2 * requestTimeout))
+	read := time.AfterFunc(requestTimeout, func() { _ = control.SetReadDeadline(past) })
+	write := time.AfterFunc(2*requestTimeout, func() { _ = control.SetWriteDeadline(past) })
 	return func() {
-		_ = control.SetReadDeadline(time.Time{})
-		_ = control.SetWriteDeadline(time.Time{})
+		read.Stop()
+		write.Stop()
 		cancel()
 	}
 }
 
-// identify finds out who asks.
+// tooMany is 429; wait is when there is room again.
+func tooMany(text string, wait time.Duration) error {
+	return apierrors.NewTooManyRequests(text+", try again later", max(1, int(math.Ceil(wait.Seconds()))))
+}
+
+// identify finds out who asks, and whether they ask too often.
 func (c *call) identify() error {
+	from := source(c.r.RemoteAddr)
+	withCertificate := c.r.TLS != nil && len(c.r.TLS.PeerCertificates) > 0
+	if wait, empty := c.perAddress.empty(from); empty && !withCertificate {
+		// checking more secrets from there would help who guesses them
+		return tooMany("too many requests without a login that works, from this address", wait)
+	}
+	err := c.recognise()
+	if apierrors.IsUnauthorized(err) {
+		if wait, ok := c.perAddress.take(from); !ok {
+			return tooMany("too many requests without a login that works, from this address", wait)
+		}
+	}
+	if c.who == nil {
+		return err
+	}
+	by, _ := auth.Original(c.who.User)
+	if wait, ok := c.perUser.take(by.GetName()); !ok {
+		return tooMany(fmt.Sprintf("user %q sends too many requests", by.GetName()), wait)
+	}
+	return err
+}
+
+// recognise finds out who asks.
+func (c *call) recognise() error {
 	who, ok, err := c.authenticator.AuthenticateRequest(c.r)
+	var impersonation *auth.ImpersonationError
 	switch {
+	case errors.As(err, &impersonation):
+		c.who = &authenticator.Response{User: impersonation.By}
+		return impersonation.Err
 	case err != nil:
 		// about what the client showed itself, so it may know
 		c.log.Debug("authentication failed", zap.String("remote", c.r.RemoteAddr), zap.Error(err))
@@ -81,20 +122,34 @@ func (c *call) identify() error {
 		return apierrors.NewUnauthorized("Unauthorized: the request carries no credentials that the hub knows")
 	}
 	c.who = who
+	if _, acts := auth.Original(who.User); acts {
+		return nil
+	}
 	for name := range c.r.Header {
 		if strings.HasPrefix(name, "Impersonate-") {
-			return c.forbidden("impersonation is not supported")
+			return c.forbidden(c.info.Verb, "impersonation is not supported") // by this authenticator
 		}
 	}
 	return nil
 }
 
-// authorize asks whether the user may.
-func (c *call) authorize() error {
+// authorize asks whether the user may. Lists and watches are allowed to who may
+// see a part of them.
+func (c *call) authorize() (err error) {
+	if c.lists() {
+		c.view, err = c.look(c.info.Verb)
+		return err
+	}
+	c.view = view{all: true, changed: context.Background()}
+	return c.allowed(c.info.Verb, c.info.Name)
+}
+
+// allowed asks for the request with another verb and name.
+func (c *call) allowed(verb, objectName string) error {
 	attrs := authorizer.AttributesRecord{
-		User: c.who.User, Verb: c.info.Verb, Path: c.info.Path, ResourceRequest: c.info.IsResourceRequest,
+		User: c.who.User, Verb: verb, Path: c.info.Path, ResourceRequest: c.info.IsResourceRequest,
 		Namespace: c.info.Namespace, APIGroup: c.info.APIGroup, APIVersion: c.info.APIVersion,
-		Resource: c.info.Resource, Subresource: c.info.Subresource, Name: c.info.Name,
+		Resource: c.info.Resource, Subresource: c.info.Subresource, Name: objectName,
 	}
 	if c.info.LabelSelector != "" {
 		sel, err := labels.Parse(c.info.LabelSelector)
@@ -112,19 +167,19 @@ func (c *call) authorize() error {
 	}
 	decision, reason, err := c.authorizer.Authorize(c.r.Context(), attrs)
 	if err != nil {
-		return fmt.Errorf("authorize %s %s: %w", c.info.Verb, c.info.Path, err)
+		return fmt.Errorf("authorize %s %s: %w", verb, c.info.Path, err)
 	}
 	if decision == authorizer.DecisionAllow {
 		return nil
 	}
-	return c.forbidden(reason)
+	return c.forbidden(verb, reason)
 }
 
 // forbidden is 403 with Kubernetes' text.
-func (c *call) forbidden(reason string) error {
+func (c *call) forbidden(verb, reason string) error {
 	info, name := c.info, c.who.User.GetName()
 	if !info.IsResourceRequest {
-		return apierrors.NewForbidden(schema.GroupResource{}, "", fmt.Errorf("User %q cannot %s path %q%s", name, info.Verb, info.Path, because(reason)))
+		return apierrors.NewForbidden(schema.GroupResource{}, "", fmt.Errorf("User %q cannot %s path %q%s", name, verb, info.Path, because(reason)))
 	}
 	resource := info.Resource
 	if info.Subresource != "" {
@@ -135,7 +190,7 @@ func (c *call) forbidden(reason string) error {
 		scope = fmt.Sprintf("in the namespace %q", info.Namespace)
 	}
 	return apierrors.NewForbidden(c.groupResource(), info.Name,
-		fmt.Errorf("User %q cannot %s resource %q in API group %q %s%s", name, info.Verb, resource, info.APIGroup, scope, because(reason)))
+		fmt.Errorf("User %q cannot %s resource %q in API group %q %s%s", name, verb, resource, info.APIGroup, scope, because(reason)))
 }
 
 func because(reason string) string {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -20,10 +21,8 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
-	"github.com/drover-io/drover/hub/api/kind"
 	"github.com/drover-io/drover/hub/api/openapi"
 	"github.com/drover-io/drover/hub/store"
-	"github.com/drover-io/drover/shared/apis/schemas"
 )
 
 // Store is where objects live; see hub/store for the contract of each method.
@@ -32,6 +31,7 @@ type Store interface {
 	Update(ctx context.Context, key store.Key, data []byte, revision uint64) (uint64, error)
 	Delete(ctx context.Context, key store.Key, revision uint64) (uint64, error)
 	Get(ctx context.Context, key store.Key) (store.Entry, error)
+	Cached(key store.Key) (store.Entry, bool)
 	List(ctx context.Context, sel store.Selection) (store.Page, error)
 	Watch(ctx context.Context, sel store.WatchSelection) (*store.Watcher, error)
 	Revision() uint64
@@ -52,6 +52,13 @@ type Config struct {
 	// Authorizer says whether they may. When it is an authorizer.RuleResolver
 	// too, "kubectl auth can-i --list" is answered from it.
 	Authorizer authorizer.UnconditionalAuthorizer
+	// Sight says what of a list or watch may be seen by those whom the Authorizer
+	// does not allow all of it; nil: nothing.
+	Sight Sight
+	// Lifecycle is set where hub/gc runs: then objects are created only in
+	// namespaces that exist and stay, a Namespace goes after its contents, and
+	// deletions carry out their propagationPolicy.
+	Lifecycle bool
 	// Auditor records writes and refusals; nil records nothing.
 	Auditor Auditor
 	// Version of this build, such as "1.2.3".
@@ -60,42 +67,42 @@ type Config struct {
 
 	// Requests in flight at once; more are answered with 429. Defaults 200, 400, 10000.
 	MaxWrites, MaxReads, MaxWatches int
+	// UserRate bounds the requests of each user, whoever it is; those beyond are
+	// answered with 429. Who is impersonated does not count, who impersonates does.
+	UserRate Rate
+	// AddressRate bounds the requests without a login that work, from each source
+	// address: failed logins, and /version.
+	AddressRate Rate
 }
 
-// API is an http.Handler for /api, /apis, /openapi and /version. It starts no
-// goroutines of its own. A watch ends with its request's context, so a server
+// API is an http.Handler for /api, /apis, /openapi and /version. What users define
+// with CustomResourceDefinitions is served after Load, and followed while Run
+// runs. It starts no goroutines of its own. A watch ends with its request's context, so a server
 // that shuts down must cancel its base context.
 type API struct {
 	store         Store
 	authenticator authenticator.Request
 	authorizer    authorizer.UnconditionalAuthorizer
+	sight         Sight   // may be nil
 	auditor       Auditor // may be nil
+	lifecycle     bool
 	log           *zap.Logger
 	version       string
 
-	info      request.RequestInfoFactory
-	resources map[schema.GroupVersionResource]*resource
-	discovery discovery
-	openapi   *openapi.Service
-	protobuf  func() *protobufDecoder
+	info     request.RequestInfoFactory
+	protobuf func() *protobufDecoder
+	current  atomic.Pointer[serving]
+
+	mu    sync.Mutex
+	own   []*resource            // Drover's own kinds, never changed
+	users map[string][]*resource // those of users, by the name of their definition
 
 	writes, reads, watches limiter
+	perUser, perAddress    *buckets
 	gzips                  sync.Pool
-}
-
-// resource is one kind and those who take part in it.
-type resource struct {
-	*kind.Kind
-	hook     Hook     // may be nil
-	provider Provider // nil unless virtual
-}
-
-// verbs that a kind allows, as discovery lists them.
-func (r *resource) verbs() []string {
-	if r.provider != nil {
-		return []string{"get", "list"}
-	}
-	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+	lines                  lines
+	sent                   atomic.Uint64 // events written to watching clients
+	figures                figures
 }
 
 // New returns an API. It parses the kinds, and leaves compiling their schemas
@@ -114,75 +121,60 @@ func New(cfg Config) (*API, error) {
 		store:         cfg.Store,
 		authenticator: cfg.Authenticator,
 		authorizer:    cfg.Authorizer,
+		sight:         cfg.Sight,
+		lifecycle:     cfg.Lifecycle,
 		auditor:       cfg.Auditor,
 		log:           cfg.Log,
 		version:       gitVersion(cfg.Version),
 		info:          request.RequestInfoFactory{APIPrefixes: sets.NewString("api", "apis"), GrouplessAPIPrefixes: sets.NewString("api")},
-		resources:     map[schema.GroupVersionResource]*resource{},
+		users:         map[string][]*resource{},
 		protobuf:      sync.OnceValue(newProtobufDecoder),
 		writes:        newLimiter(cfg.MaxWrites, 200),
 		reads:         newLimiter(cfg.MaxReads, 400),
 		watches:       newLimiter(cfg.MaxWatches, 10000),
+		perUser:       newBuckets(cfg.UserRate, time.Now),
+		perAddress:    newBuckets(cfg.AddressRate, time.Now),
 	}
 	a.gzips.New = func() any {
 		// never fails for a known level
 		w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed)
 		return w
 	}
-	var kinds []*kind.Kind
-	for _, doc := range cfg.Kinds {
-		k, err := kind.Parse(doc)
-		if err != nil {
-			return nil, fmt.Errorf("new api: %w", err)
-		}
-		r := &resource{Kind: k, hook: cfg.Hooks[k.StoreResource()], provider: cfg.Virtual[k.GVR()]}
-		virtual := k.Annotations[schemas.AnnotationVirtual] == "true"
-		switch {
-		case virtual && r.provider == nil:
-			continue
-		case !virtual && r.provider != nil:
-			return nil, fmt.Errorf("new api: %s has a provider but is not marked as virtual", k.StoreResource())
-		case a.resources[k.GVR()] != nil:
-			return nil, fmt.Errorf("new api: two documents describe %s", k.StoreResource())
-		}
-		a.resources[k.GVR()] = r
-		kinds = append(kinds, k)
+	var err error
+	if a.own, err = builtin(&cfg); err != nil {
+		return nil, fmt.Errorf("new api: %w", err)
 	}
-	for name := range cfg.Hooks {
-		if !slices.ContainsFunc(kinds, func(k *kind.Kind) bool { return k.StoreResource() == name }) {
-			return nil, fmt.Errorf("new api: there is a hook for %q but no such kind", name)
+	for _, r := range a.own {
+		if r.StoreResource() == resourceDefinitions && r.hook == nil {
+			r.hook = definitionHook{a.own}
 		}
 	}
-	for gvr := range cfg.Virtual {
-		if a.resources[gvr] == nil {
-			return nil, fmt.Errorf("new api: there is a provider for %s but no such kind", gvr)
-		}
-	}
-	a.discovery = newDiscovery(kinds, a.verbsOf)
-	a.openapi = openapi.New(kinds, a.verbsOf, a.version)
+	a.swap()
 	return a, nil
 }
-
-func (a *API) verbsOf(k *kind.Kind) []string { return a.resources[k.GVR()].verbs() }
 
 // call is one request on its way through the API.
 type call struct {
 	*API
-	w      http.ResponseWriter
-	r      *http.Request
-	info   *request.RequestInfo
-	who    *authenticator.Response
-	res    *resource // nil for requests that are not about a kind
-	accept accept
-	audit  trail
+	*serving // as it was when the request came
+	w        http.ResponseWriter
+	r        *http.Request
+	info     *request.RequestInfo
+	who      *authenticator.Response
+	res      *resource // nil for requests that are not about a kind
+	view     view      // of a list or watch
+	accept   accept
+	audit    trail
 
 	warnings []string
 }
 
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	tracked := &tracker{ResponseWriter: w}
-	c := &call{API: a, w: tracked, r: r}
+	tracked := &tracker{ResponseWriter: w, code: http.StatusOK}
+	c := &call{API: a, serving: a.current.Load(), w: tracked, r: r}
+	began := time.Now()
+	defer func() { c.observe(tracked.code, began) }()
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler {
@@ -198,6 +190,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	w.Header().Set("Vary", "Accept, Accept-Encoding")
 	w.Header().Set("Cache-Control", "no-cache, private")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("X-Frame-Options", "DENY")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	w.Header().Set("Referrer-Policy", "no-referrer")
 	c.beginAudit()
 	if err := c.serve(); err != nil {
 		if tracked.started {
@@ -218,6 +214,9 @@ func (c *call) serve() error {
 	}
 	c.info = info
 	if c.r.URL.Path == "/version" {
+		if wait, ok := c.perAddress.take(source(c.r.RemoteAddr)); !ok {
+			return tooMany("too many requests from this address", wait)
+		}
 		return c.serveVersion()
 	}
 	release, err := c.admitLoad()
@@ -229,17 +228,19 @@ func (c *call) serve() error {
 	if err := c.identify(); err != nil {
 		return err
 	}
+	gvr := schema.GroupVersionResource{Group: info.APIGroup, Version: info.APIVersion, Resource: info.Resource}
+	if info.IsResourceRequest {
+		c.res = c.resources[gvr]
+	}
 	if err := c.authorize(); err != nil {
 		return err
 	}
 	if !info.IsResourceRequest {
 		return c.serveNonResource()
 	}
-	gvr := schema.GroupVersionResource{Group: info.APIGroup, Version: info.APIVersion, Resource: info.Resource}
 	if review := reviews[gvr]; review != nil {
 		return review(c)
 	}
-	c.res = c.resources[gvr]
 	if c.res == nil || !c.validPath() {
 		return errNoSuchPath
 	}
@@ -249,7 +250,17 @@ func (c *call) serve() error {
 // validPath refuses paths that RequestInfo reads more generously than the API
 // has meanings for.
 func (c *call) validPath() bool {
-	if c.info.Subresource != "" && (c.info.Subresource != "status" || !c.res.Status || len(c.info.Parts) != 3) {
+	switch c.info.Subresource {
+	case "":
+	case "status":
+		if !c.res.Status || len(c.info.Parts) != 3 {
+			return false
+		}
+	case "scale":
+		if c.res.Scale == nil || len(c.info.Parts) != 3 {
+			return false
+		}
+	default:
 		return false
 	}
 	// a namespace is both the scope and the object of its own path
@@ -264,6 +275,9 @@ func (c *call) serveResource() error {
 	status := c.info.Subresource == "status"
 	if c.res.Namespaced && c.info.Namespace == "" && !slices.Contains([]string{"list", "watch"}, c.info.Verb) {
 		return badRequest("a namespace is needed: /%s/namespaces/NAMESPACE/%s", openapi.GroupPath(c.res.Kind), c.res.Resource)
+	}
+	if c.info.Subresource == "scale" {
+		return c.serveScale()
 	}
 	switch c.info.Verb {
 	case "get":

@@ -20,6 +20,7 @@ import (
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
 
+	"github.com/drover-io/drover/hub/auth"
 	"github.com/drover-io/drover/hub/store"
 )
 
@@ -54,9 +55,10 @@ type trail struct {
 }
 
 // audited says whether the answer to this call is recorded: writes, refused ones
-// too, and whatever was refused because of who asked.
+// too, and whatever was refused because of who asked. What was refused because
+// there is too much of it is not: the record would cost more than the refusal.
 func (c *call) audited(code int) bool {
-	if c.auditor == nil || c.audit.done {
+	if c.auditor == nil || c.audit.done || code == http.StatusTooManyRequests {
 		return false
 	}
 	switch c.r.Method {
@@ -128,7 +130,12 @@ func (c *call) event(status *metav1.Status) *auditv1.Event {
 		ev.SourceIPs = []string{host}
 	}
 	if c.who != nil {
-		ev.User = userInfo(c.user())
+		by, acts := auth.Original(c.user())
+		ev.User = userInfo(by)
+		if acts {
+			as := userInfo(c.user())
+			ev.ImpersonatedUser = &as
+		}
 	}
 	dryRun := c.audit.dryRun || c.r.URL.Query().Get("dryRun") != ""
 	ev.Annotations = map[string]string{}

@@ -182,7 +182,7 @@ func TestMemory(t *testing.T) {
 	report("first list")
 	h.direct(http.MethodPost, clustersPath, benchCluster(0))
 	report("first write (one schema)")
-	for _, r := range h.api.resources {
+	for _, r := range h.api.current.Load().resources {
 		if err := r.Check(); err != nil {
 			t.Fatal(err)
 		}

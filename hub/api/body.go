@@ -13,9 +13,11 @@ import (
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authenticationv1beta1 "k8s.io/api/authentication/v1beta1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -95,17 +97,26 @@ func (c *call) decodeObject(data []byte, isYAML bool, validation string) (map[st
 	if err != nil {
 		return nil, err
 	}
+	return obj, c.checkObject(obj, strict, validation)
+}
+
+// checkObject is the part of decodeObject after decoding; strict are the
+// problems found so far.
+func (c *call) checkObject(obj map[string]any, strict []string, validation string) error {
 	if err := c.checkType(obj); err != nil {
-		return nil, err
+		return err
+	}
+	if err := c.invalid(metaString(obj, "name"), c.res.Refused(obj)); err != nil {
+		return err
 	}
 	unknown, err := c.res.Coerce(obj)
 	if err != nil {
-		return nil, badRequest("%s: %v", c.res.GVK.Kind, err)
+		return badRequest("%s: %v", c.res.GVK.Kind, err)
 	}
 	for _, path := range unknown {
 		strict = append(strict, fmt.Sprintf("unknown field %q", path))
 	}
-	return obj, c.strict(strict, validation)
+	return c.strict(strict, validation)
 }
 
 // strict deals with unknown and duplicate fields.
@@ -149,15 +160,18 @@ func decode(data []byte, isYAML bool) (obj map[string]any, strict []string, err 
 	return obj, strict, nil
 }
 
-// decodeStored reads an object as the store holds it.
+// decodeStored reads an object as the store holds it, in the version asked for.
 func (r *resource) decodeStored(data []byte, revision uint64) (map[string]any, error) {
 	var obj map[string]any
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &obj); err != nil || obj == nil {
 		return nil, fmt.Errorf("decode stored %s: %w", r.StoreResource(), err)
 	}
-	obj["apiVersion"], obj["kind"] = r.GVK.GroupVersion().String(), r.GVK.Kind
 	if meta(obj) == nil {
 		return nil, fmt.Errorf("decode stored %s: no metadata", r.StoreResource())
+	}
+	obj, err := r.FromStored(obj)
+	if err != nil {
+		return nil, fmt.Errorf("decode stored %s: %w", r.StoreResource(), err)
 	}
 	setRevision(obj, revision)
 	return obj, nil
@@ -215,10 +229,16 @@ type protobufDecoder struct{ decoder runtime.Decoder }
 func newProtobufDecoder() *protobufDecoder {
 	scheme := runtime.NewScheme()
 	scheme.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.Namespace{}, &corev1.Event{})
-	scheme.AddKnownTypes(authorizationv1.SchemeGroupVersion, &authorizationv1.SelfSubjectAccessReview{}, &authorizationv1.SelfSubjectRulesReview{})
+	scheme.AddKnownTypes(authorizationv1.SchemeGroupVersion, &authorizationv1.SelfSubjectAccessReview{}, &authorizationv1.SelfSubjectRulesReview{},
+		&authorizationv1.SubjectAccessReview{}, &authorizationv1.LocalSubjectAccessReview{})
 	scheme.AddKnownTypes(authenticationv1.SchemeGroupVersion, &authenticationv1.SelfSubjectReview{})
+	scheme.AddKnownTypes(authenticationv1beta1.SchemeGroupVersion, &authenticationv1beta1.SelfSubjectReview{})
+	scheme.AddKnownTypes(apiextensionsv1.SchemeGroupVersion, &apiextensionsv1.CustomResourceDefinition{})
 	scheme.AddKnownTypes(rbacv1.SchemeGroupVersion, &rbacv1.Role{}, &rbacv1.RoleBinding{}, &rbacv1.ClusterRole{}, &rbacv1.ClusterRoleBinding{})
-	for _, gv := range []schema.GroupVersion{corev1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion, rbacv1.SchemeGroupVersion} {
+	for _, gv := range []schema.GroupVersion{
+		corev1.SchemeGroupVersion, authorizationv1.SchemeGroupVersion, authenticationv1.SchemeGroupVersion,
+		authenticationv1beta1.SchemeGroupVersion, rbacv1.SchemeGroupVersion, apiextensionsv1.SchemeGroupVersion,
+	} {
 		metav1.AddToGroupVersion(scheme, gv)
 	}
 	scheme.AddKnownTypes(metav1.SchemeGroupVersion, &metav1.DeleteOptions{})

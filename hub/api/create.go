@@ -54,6 +54,9 @@ func (r *resource) blank() map[string]any {
 // createObject does the rest of a create, for POST and for an apply that found
 // nothing. track records ownership, after hooks; nil when that is done already.
 func (c *call) createObject(obj map[string]any, w writeOptions, track func(map[string]any) (map[string]any, error)) error {
+	if c.res.terminating {
+		return statusError(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "create not allowed while custom resource definition is terminating")
+	}
 	if metaString(obj, "resourceVersion") != "" {
 		return badRequest("resourceVersion should not be set on objects to be created")
 	}
@@ -105,6 +108,10 @@ type revealed struct {
 }
 
 func (c *call) tryCreate(obj map[string]any, w writeOptions, track func(map[string]any) (map[string]any, error)) (store.Entry, []revealed, error) {
+	if err := c.checkNamespace(metaString(obj, "name")); err != nil {
+		return store.Entry{}, nil, err
+	}
+	c.nameNamespace(obj)
 	m := meta(obj)
 	for _, name := range []string{"deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"} {
 		delete(m, name)
@@ -140,7 +147,7 @@ func (c *call) tryCreate(obj map[string]any, w writeOptions, track func(map[stri
 			return store.Entry{}, nil, err
 		}
 	}
-	data, err := encode(obj)
+	data, err := c.res.encode(obj)
 	if err != nil {
 		return store.Entry{}, nil, err
 	}
@@ -166,7 +173,7 @@ func reveal(r *resource, e store.Entry, reveals []revealed) ([]byte, error) {
 	for _, v := range reveals {
 		setPath(obj, v.path, v.value)
 	}
-	return encode(obj)
+	return r.encode(obj)
 }
 
 // admit asks the kind's hook.
@@ -186,7 +193,7 @@ func (c *call) admit(r *Admission) error {
 		}
 	}
 	r.User, r.Warn = c.user(), c.warn
-	err := c.res.hook.Admit(c.r.Context(), r)
+	err := c.res.admit(c.r.Context(), r)
 	if err == nil {
 		return nil
 	}

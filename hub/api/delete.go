@@ -18,8 +18,7 @@ import (
 )
 
 // deleteOptions reads the options of a deletion from the body, or else from
-// the query. Propagation policies are accepted and have no effect: nothing owns
-// anything here yet.
+// the query.
 func (c *call) deleteOptions() (*metav1.DeleteOptions, error) {
 	opts := &metav1.DeleteOptions{}
 	if c.r.ContentLength != 0 {
@@ -133,6 +132,10 @@ func (c *call) tryRemove(entry store.Entry, opts *metav1.DeleteOptions) (store.E
 	if err := c.admit(&Admission{Operation: Delete, Old: old, DryRun: dryRun}); err != nil {
 		return entry, false, err
 	}
+	reordered, err := c.order(old, opts)
+	if err != nil {
+		return entry, false, err
+	}
 	if len(finalizers(old)) == 0 {
 		if dryRun {
 			return entry, true, nil
@@ -140,13 +143,15 @@ func (c *call) tryRemove(entry store.Entry, opts *metav1.DeleteOptions) (store.E
 		_, err := c.store.Delete(c.r.Context(), entry.Key, entry.Revision)
 		return entry, true, err
 	}
-	if deleting(old) {
+	switch {
+	case !deleting(old):
+		meta(old)["deletionTimestamp"] = timestamp()
+		meta(old)["deletionGracePeriodSeconds"] = int64(0)
+		meta(old)["generation"] = generation(old) + 1
+	case !reordered:
 		return entry, false, nil
 	}
-	meta(old)["deletionTimestamp"] = timestamp()
-	meta(old)["deletionGracePeriodSeconds"] = int64(0)
-	meta(old)["generation"] = generation(old) + 1
-	data, err := encode(old)
+	data, err := c.res.encode(old)
 	if err != nil {
 		return entry, false, err
 	}
@@ -157,8 +162,8 @@ func (c *call) tryRemove(entry store.Entry, opts *metav1.DeleteOptions) (store.E
 	return entry, false, err
 }
 
-// deleteCollection is DELETE of all objects that match. It stops at the first
-// that cannot be deleted.
+// deleteCollection is DELETE of all objects that match and that the caller could
+// list. It stops at the first that cannot be deleted.
 func (c *call) deleteCollection() error {
 	if err := c.negotiate(); err != nil {
 		return err
@@ -171,7 +176,12 @@ func (c *call) deleteCollection() error {
 	if err != nil {
 		return err
 	}
-	query := c.storeSelection(sel)
+	// Nobody deletes what they cannot see.
+	seen, err := c.look("list")
+	if err != nil {
+		return err
+	}
+	query := c.storeSelection(sel, seen)
 	for {
 		page, err := c.store.List(c.r.Context(), query)
 		if err != nil {

@@ -12,11 +12,12 @@ import (
 	discoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/drover-io/drover/hub/api/kind"
 )
 
-// discovery holds the answers of discovery, encoded: they never change.
+// discovery holds the answers of discovery, encoded.
 type discovery struct {
 	aggregated map[string][]byte // by "/api" and "/apis"
 	paths      map[string][]byte // plain answers, by path
@@ -35,6 +36,7 @@ type discovered struct {
 	shortNames []string
 	categories []string
 	status     bool
+	scale      bool
 }
 
 func newDiscovery(kinds []*kind.Kind, verbs func(*kind.Kind) []string) discovery {
@@ -42,23 +44,32 @@ func newDiscovery(kinds []*kind.Kind, verbs func(*kind.Kind) []string) discovery
 	for _, k := range kinds {
 		all = append(all, discovered{
 			gvk: k.GVK, resource: k.Resource, singular: k.Singular, namespaced: k.Namespaced, verbs: verbs(k),
-			shortNames: k.ShortNames, categories: k.Categories, status: k.Status,
+			shortNames: k.ShortNames, categories: k.Categories, status: k.Status, scale: k.Scale != nil,
 		})
 	}
 	for gvr := range reviews {
 		all = append(all, discovered{
 			gvk: gvr.GroupVersion().WithKind(reviewKinds[gvr.Resource]), resource: gvr.Resource,
-			singular: singularOf(gvr.Resource), verbs: []string{"create"},
+			singular: singularOf(gvr.Resource), namespaced: gvr.Resource == localReview, verbs: []string{"create"},
 		})
 	}
 	slices.SortFunc(all, func(a, b discovered) int {
-		return cmp.Or(cmp.Compare(a.gvk.Group, b.gvk.Group), cmp.Compare(a.gvk.Version, b.gvk.Version), cmp.Compare(a.resource, b.resource))
+		return cmp.Or(compareVersions(a.gvk, b.gvk), cmp.Compare(a.resource, b.resource))
 	})
 	d := discovery{aggregated: map[string][]byte{}, paths: map[string][]byte{}}
 	d.aggregate("/api", all, func(g string) bool { return g == "" })
 	d.aggregate("/apis", all, func(g string) bool { return g != "" })
 	d.plain(all)
 	return d
+}
+
+// compareVersions orders by group, then the version to prefer first.
+func compareVersions(a, b schema.GroupVersionKind) int {
+	return cmp.Or(cmp.Compare(a.Group, b.Group), -version.CompareKubeAwareVersionStrings(a.Version, b.Version))
+}
+
+func compareKinds(a, b schema.GroupVersionKind) int {
+	return cmp.Or(compareVersions(a, b), cmp.Compare(a.Kind, b.Kind))
 }
 
 func (d discovery) aggregate(path string, all []discovered, member func(group string) bool) {
@@ -89,8 +100,12 @@ func (d discovery) aggregate(path string, all []discovered, member func(group st
 		if r.namespaced {
 			entry.Scope = discoveryv2.ScopeNamespace
 		}
+		if r.scale {
+			scale := metav1.GroupVersionKind(gvkScale)
+			entry.Subresources = append(entry.Subresources, discoveryv2.APISubresourceDiscovery{Subresource: "scale", ResponseKind: &scale, Verbs: statusVerbs()})
+		}
 		if r.status {
-			entry.Subresources = []discoveryv2.APISubresourceDiscovery{{Subresource: "status", ResponseKind: &gvk, Verbs: statusVerbs()}}
+			entry.Subresources = append(entry.Subresources, discoveryv2.APISubresourceDiscovery{Subresource: "status", ResponseKind: &gvk, Verbs: statusVerbs()})
 		}
 		group.Versions[v-1].Resources = append(group.Versions[v-1].Resources, entry)
 	}
@@ -120,6 +135,11 @@ func (d discovery) plain(all []discovered) {
 			Name: r.resource, SingularName: r.singular, Namespaced: r.namespaced, Kind: r.gvk.Kind,
 			Verbs: r.verbs, ShortNames: r.shortNames, Categories: r.categories,
 		})
+		if r.scale {
+			list.APIResources = append(list.APIResources, metav1.APIResource{
+				Name: r.resource + "/scale", Namespaced: r.namespaced, Group: gvkScale.Group, Version: gvkScale.Version, Kind: gvkScale.Kind, Verbs: statusVerbs(),
+			})
+		}
 		if r.status {
 			list.APIResources = append(list.APIResources, metav1.APIResource{
 				Name: r.resource + "/status", Namespaced: r.namespaced, Kind: r.gvk.Kind, Verbs: statusVerbs(),

@@ -9,6 +9,12 @@
 // from its schema. The algorithms are Kubernetes' own libraries; REST, storage
 // access, watch framing and discovery are written here.
 //
+// A document may list several versions. Objects are stored in one of them, and
+// converted for those who ask for another; hooks see the stored one. Users add
+// kinds with CustomResourceDefinitions: Run follows these and puts another set of
+// kinds in the place of the one that is served, which requests under way keep.
+// Schemas are compiled when they are first needed.
+//
 // A write goes: authenticate, authorize, decode strictly, prune, default, patch
 // or apply, hook, validate, drop when nothing changed, compare-and-swap. Single
 // reads and writes see the stream's leader; lists and watches see the store's

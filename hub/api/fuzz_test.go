@@ -68,7 +68,7 @@ spec: {leaseDurationSeconds: 1e3}`, `{"metadata":{"finalizers":["a.b/c"],"genera
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := h.api.resources[clusters]
+		r := h.api.current.Load().resources[clusters]
 		obj, err := r.decodeStored(entry.Data, entry.Revision)
 		if err != nil {
 			t.Fatal(err)

@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"maps"
 
 	"k8s.io/apiserver/pkg/authentication/user"
 )
@@ -33,6 +34,36 @@ type Hook interface {
 	// aggregate of a field.ErrorList as 422 Invalid. Any other error is an internal
 	// one: its text goes to the log, the client sees 500.
 	Admit(ctx context.Context, r *Admission) error
+}
+
+// admit calls the hook with the object in the version that is stored, the only
+// one that hooks know.
+func (r *resource) admit(ctx context.Context, a *Admission) error {
+	if !r.Converts() {
+		return r.hook.Admit(ctx, a)
+	}
+	asked := a.Object
+	for _, obj := range []*map[string]any{&a.Object, &a.Old} {
+		if *obj == nil {
+			continue
+		}
+		stored, err := r.ToStored(*obj)
+		if err != nil {
+			return err
+		}
+		*obj = stored
+	}
+	if err := r.hook.Admit(ctx, a); err != nil || asked == nil {
+		return err
+	}
+	back, err := r.FromStored(a.Object)
+	if err != nil {
+		return err
+	}
+	clear(asked)
+	maps.Copy(asked, back)
+	a.Object = asked
+	return nil
 }
 
 // Admission is one write on its way into the store.

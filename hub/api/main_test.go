@@ -57,6 +57,8 @@ const trustDomain = "fleet.test"
 var (
 	clusters = schema.GroupVersionResource{Group: "cluster.open-cluster-management.io", Version: "v1", Resource: "managedclusters"}
 	metrics  = schema.GroupVersionResource{Group: "fleet.drover.io", Version: "v1alpha1", Resource: "clustermetrics"}
+
+	clusterRegistry = schema.GroupVersionResource{Group: "clusterregistry.k8s.io", Version: "v1alpha1", Resource: "clusters"}
 )
 
 // hub is an API over TLS on a real store on a real server.
@@ -64,6 +66,7 @@ type hub struct {
 	t     testing.TB
 	api   *API
 	store *store.Store
+	docs  [][]byte
 	srv   *httptest.Server
 	ca    *authority
 }
@@ -111,6 +114,7 @@ func newHub(t testing.TB, change ...func(*Config)) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.docs = docs
 	cfg := Config{
 		Store: st, Kinds: docs, Version: "0.1.0",
 		Authenticator: auth.ClientCertificate(func() *x509.CertPool { return h.ca.pool }, trustDomain),
@@ -125,12 +129,29 @@ func newHub(t testing.TB, change ...func(*Config)) *hub {
 	if h.api, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
+	if err := h.api.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.run(h.api.Run)
 	h.srv = httptest.NewUnstartedServer(h.api)
 	h.srv.EnableHTTP2 = true
 	h.srv.TLS = &tls.Config{ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS13}
 	h.srv.StartTLS()
 	t.Cleanup(func() { h.srv.CloseClientConnections(); h.srv.Close() })
 	return h
+}
+
+// run runs something until the test ends.
+func (h *hub) run(f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	h.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			h.t.Error(err)
+		}
+	})
 }
 
 // authority signs certificates of people.

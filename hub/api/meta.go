@@ -137,8 +137,13 @@ func withoutTimes(managed any) []any {
 	return out
 }
 
-// encode turns an object into what the store keeps: without its revision.
-func encode(obj map[string]any) ([]byte, error) {
+// encode turns an object into what the store keeps: without its revision, in the
+// version that is stored.
+func (r *resource) encode(obj map[string]any) ([]byte, error) {
+	obj, err := r.ToStored(obj)
+	if err != nil {
+		return nil, err
+	}
 	m := make(map[string]any, len(meta(obj)))
 	for k, v := range meta(obj) {
 		if k != "resourceVersion" && k != "selfLink" {

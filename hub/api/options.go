@@ -123,18 +123,22 @@ func (r *resource) matcher(reqs fields.Requirements) func(store.Entry) bool {
 
 // matchObject is matcher for the objects of a provider.
 func (s *selection) matchObject(obj map[string]any) bool {
-	lbls := labels.Set{}
-	if m, ok := meta(obj)["labels"].(map[string]any); ok {
-		for k, v := range m {
-			if text, ok := v.(string); ok {
-				lbls[k] = text
-			}
-		}
-	}
-	if !s.labels.Matches(lbls) {
+	if !s.labels.Matches(labelsOf(obj)) {
 		return false
 	}
 	return s.match == nil || s.match(store.Entry{Key: store.Key{Namespace: metaString(obj, "namespace"), Name: metaString(obj, "name")}})
+}
+
+func labelsOf(obj map[string]any) labels.Set {
+	out := labels.Set{}
+	if m, ok := meta(obj)["labels"].(map[string]any); ok {
+		for k, v := range m {
+			if text, ok := v.(string); ok {
+				out[k] = text
+			}
+		}
+	}
+	return out
 }
 
 // writeOptions are the options that create, update and patch share.

@@ -89,6 +89,20 @@ func (c *call) checkPatchType(form types.PatchType) error {
 // patched applies a patch that is not a server-side apply.
 func (c *call) patched(form types.PatchType, body []byte, live map[string]any, validation string) (map[string]any, error) {
 	c.warnings = nil // of a former try
+	if form == types.MergePatchType {
+		patch, strict, err := decodePatch(body)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.strict(strict, validation); err != nil {
+			return nil, err
+		}
+		applyMergePatch(live, patch)
+		if err := c.checkObject(live, nil, validation); err != nil {
+			return nil, err
+		}
+		return live, c.checkPlace(live)
+	}
 	data, err := json.Marshal(live)
 	if err != nil {
 		return nil, fmt.Errorf("encode object: %w", err)
@@ -97,15 +111,9 @@ func (c *call) patched(form types.PatchType, body []byte, live map[string]any, v
 	switch form {
 	case types.JSONPatchType:
 		data, err = jsonPatch(data, body)
-	case types.MergePatchType:
-		if strict, err = patchDuplicates(body); err == nil {
-			if data, err = jsonpatch.MergePatch(data, body); err != nil {
-				err = badRequest("merge patch: %v", err)
-			}
-		}
 	case types.StrategicMergePatchType:
-		if strict, err = patchDuplicates(body); err == nil {
-			data, err = strategicpatch.StrategicMergePatch(data, body, coreTypes[c.res.StoreResource()])
+		if _, strict, err = decodePatch(body); err == nil {
+			data, err = strategicMerge(data, body, coreTypes[c.res.StoreResource()])
 			if err != nil && !mergepatch.IsPreconditionFailed(err) {
 				err = badRequest("strategic merge patch: %v", err)
 			}
@@ -124,21 +132,71 @@ func (c *call) patched(form types.PatchType, body []byte, live map[string]any, v
 	return obj, c.checkPlace(obj)
 }
 
-// patchDuplicates checks that a patch is a JSON object and lists its duplicate fields.
-func patchDuplicates(body []byte) ([]string, error) {
-	var patch map[string]any
+// decodePatch reads a patch that must be a JSON object; strict lists its
+// duplicate fields.
+func decodePatch(body []byte) (patch map[string]any, strict []string, err error) {
 	problems, err := kjson.UnmarshalStrict(body, &patch)
 	if err != nil {
-		return nil, badRequest("the patch is not a JSON object: %v", err)
+		return nil, nil, badRequest("the patch is not a JSON object: %v", err)
 	}
 	if patch == nil {
-		return nil, badRequest("the patch is empty: want a JSON object")
+		return nil, nil, badRequest("the patch is empty: want a JSON object")
 	}
-	var out []string
 	for _, p := range problems {
-		out = append(out, "patch: "+p.Error())
+		strict = append(strict, "patch: "+p.Error())
 	}
-	return out, nil
+	return patch, strict, nil
+}
+
+// applyMergePatch applies a JSON merge patch, RFC 7386, which becomes part of obj. As
+// in Kubernetes, nulls are taken out of objects in lists too where a whole value
+// is set that was not there, or was no object.
+func applyMergePatch(obj, patch map[string]any) {
+	for k, v := range patch {
+		if v == nil {
+			delete(obj, k)
+			continue
+		}
+		now, old := v, obj[k]
+		if oldMap, ok := old.(map[string]any); ok {
+			if newMap, ok := v.(map[string]any); ok {
+				applyMergePatch(oldMap, newMap)
+				continue
+			}
+		} else {
+			dropNulls(now)
+		}
+		obj[k] = now
+	}
+}
+
+// dropNulls removes the fields that are null, at any depth.
+func dropNulls(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			if e == nil {
+				delete(v, k)
+			} else {
+				dropNulls(e)
+			}
+		}
+	case []any:
+		for _, e := range v {
+			dropNulls(e)
+		}
+	}
+}
+
+// strategicMerge turns a panic of the library, which odd directives can cause,
+// into an error.
+func strategicMerge(data, body []byte, as any) (out []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("malformed directive: %v", p)
+		}
+	}()
+	return strategicpatch.StrategicMergePatch(data, body, as)
 }
 
 func jsonPatch(data, body []byte) ([]byte, error) {
@@ -217,7 +275,10 @@ func (c *call) applyPatch(body []byte, w writeOptions, status bool) error {
 		}
 		return c.writeEntry(http.StatusOK, entry)
 	}
-	// Nothing there: the apply creates it.
+	// Nothing there: the apply creates it, for who may.
+	if err := c.allowed("create", c.info.Name); err != nil {
+		return err
+	}
 	if uid := metaString(patch, "uid"); uid != "" {
 		return apierrors.NewConflict(c.groupResource(), c.info.Name,
 			fmt.Errorf("uid mismatch: the provided object specified uid %s, and no existing object was found", uid))

@@ -45,7 +45,8 @@ func (c *call) writeEntry(code int, e store.Entry) error {
 	return c.writeData(code, append(data, '\n'))
 }
 
-// list answers with all objects that match, from a consistent snapshot.
+// list answers with all objects that match and that the caller may see, from a
+// consistent snapshot.
 func (c *call) list() error {
 	if err := c.negotiate(formTable, formPartialList); err != nil {
 		return err
@@ -54,20 +55,20 @@ func (c *call) list() error {
 	if err != nil {
 		return err
 	}
-	page, err := c.store.List(c.r.Context(), c.storeSelection(sel))
+	page, err := c.store.List(c.r.Context(), c.storeSelection(sel, c.view))
 	if err != nil {
 		return err
 	}
 	lm := metav1.ListMeta{ResourceVersion: revisionText(page.Revision), Continue: page.Continue}
-	if page.Continue != "" && page.Remaining > 0 && sel.all {
+	if page.Continue != "" && page.Remaining > 0 && sel.all && c.view.all {
 		lm.RemainingItemCount = &page.Remaining
 	}
 	return c.writeList(lm, page.Entries)
 }
 
-func (c *call) storeSelection(sel *selection) store.Selection {
+func (c *call) storeSelection(sel *selection, v view) store.Selection {
 	out := store.Selection{
-		Resource: c.res.StoreResource(), Labels: sel.labels, Match: sel.match,
+		Resource: c.res.StoreResource(), Labels: sel.labels, Match: v.restrict(sel.match),
 		Limit: int(sel.Limit), Continue: sel.Continue, MinRevision: minRevision(sel),
 		Exact: sel.ResourceVersionMatch == metav1.ResourceVersionMatchExact,
 	}

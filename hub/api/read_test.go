@@ -105,7 +105,9 @@ func TestGolden(t *testing.T) {
 func TestDiscoveryClient(t *testing.T) {
 	t.Parallel()
 	h := newHub(t)
-	client, err := kubediscovery.NewDiscoveryClientForConfig(h.admin())
+	cfg := h.admin()
+	cfg.Timeout = 5 * patience // the client's own is short for a slow machine
+	client, err := kubediscovery.NewDiscoveryClientForConfig(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,6 +46,15 @@ func (c *call) renderer() (*renderer, error) {
 // object renders one object as it stands in lists and watches, except in
 // tables. The bytes are valid until the next call.
 func (r *renderer) object(e store.Entry) ([]byte, error) {
+	if r.c.res.Converts() {
+		obj, err := r.c.res.decodeStored(e.Data, 0)
+		if err != nil {
+			return nil, err
+		}
+		if e.Data, err = json.Marshal(obj); err != nil {
+			return nil, fmt.Errorf("encode object: %w", err)
+		}
+	}
 	o, err := rawjson.Parse(e.Data)
 	if err != nil {
 		return nil, fmt.Errorf("stored object %s/%s %s: %w", e.Key.Resource, e.Key.Namespace, e.Key.Name, err)
@@ -74,6 +83,11 @@ func (r *renderer) row(e store.Entry) ([]byte, error) {
 		return nil, err
 	}
 	out := row{Cells: r.printer.Cells(e.Key.Name, obj)}
+	if r.c.res.Converts() {
+		if e.Data, err = json.Marshal(obj); err != nil {
+			return nil, fmt.Errorf("encode object: %w", err)
+		}
+	}
 	if r.include != metav1.IncludeNone {
 		o, err := rawjson.Parse(e.Data)
 		if err != nil {

@@ -18,10 +18,11 @@ import (
 type tracker struct {
 	http.ResponseWriter
 	started bool
+	code    int // of the answer; 200 unless another was written
 }
 
 func (t *tracker) WriteHeader(code int) {
-	t.started = true
+	t.started, t.code = true, code
 	t.ResponseWriter.WriteHeader(code)
 }
 
@@ -141,6 +142,9 @@ func (c *call) writeData(code int, data []byte) error {
 }
 
 func (c *call) writeWarnings() {
+	if c.res != nil && c.res.Deprecation != "" {
+		c.warn(c.res.Deprecation)
+	}
 	for _, text := range c.warnings {
 		// quoted-string of RFC 7234, one line
 		text = strings.Map(func(r rune) rune {

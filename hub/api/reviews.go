@@ -9,37 +9,52 @@ import (
 	"strings"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authenticationv1beta1 "k8s.io/api/authentication/v1beta1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 )
 
 // reviews are the kinds that answer a question and store nothing.
 var reviews = map[schema.GroupVersionResource]func(*call) error{
-	authorizationv1.SchemeGroupVersion.WithResource("selfsubjectaccessreviews"): (*call).reviewAccess,
-	authorizationv1.SchemeGroupVersion.WithResource("selfsubjectrulesreviews"):  (*call).reviewRules,
-	authenticationv1.SchemeGroupVersion.WithResource("selfsubjectreviews"):      (*call).reviewSelf,
+	authorizationv1.SchemeGroupVersion.WithResource("selfsubjectaccessreviews"):  (*call).reviewOwnAccess,
+	authorizationv1.SchemeGroupVersion.WithResource("subjectaccessreviews"):      (*call).reviewAccess,
+	authorizationv1.SchemeGroupVersion.WithResource("localsubjectaccessreviews"): (*call).reviewLocalAccess,
+	authorizationv1.SchemeGroupVersion.WithResource("selfsubjectrulesreviews"):   (*call).reviewRules,
+	authenticationv1.SchemeGroupVersion.WithResource("selfsubjectreviews"):       (*call).reviewSelf,
+	// kubectl up to 1.27 asks for this version
+	authenticationv1beta1.SchemeGroupVersion.WithResource("selfsubjectreviews"): (*call).reviewSelf,
 }
 
 var reviewKinds = map[string]string{
-	"selfsubjectaccessreviews": "SelfSubjectAccessReview",
-	"selfsubjectrulesreviews":  "SelfSubjectRulesReview",
-	"selfsubjectreviews":       "SelfSubjectReview",
+	"selfsubjectaccessreviews":  "SelfSubjectAccessReview",
+	"subjectaccessreviews":      "SubjectAccessReview",
+	"localsubjectaccessreviews": "LocalSubjectAccessReview",
+	"selfsubjectrulesreviews":   "SelfSubjectRulesReview",
+	"selfsubjectreviews":        "SelfSubjectReview",
 }
+
+// localReview is the one review that is asked in a namespace.
+const localReview = "localsubjectaccessreviews"
 
 func singularOf(resource string) string { return strings.TrimSuffix(resource, "s") }
 
 func (c *call) beginReview() error {
-	if c.info.Verb != "create" || len(c.info.Parts) != 1 || c.info.Namespace != "" {
+	if c.info.Verb != "create" || len(c.info.Parts) != 1 {
 		return c.methodNotSupported()
+	}
+	if (c.info.Namespace != "") != (c.info.Resource == localReview) {
+		return errNoSuchPath
 	}
 	return c.negotiate()
 }
 
-// reviewAccess answers "may I do this?".
-func (c *call) reviewAccess() error {
+// reviewOwnAccess answers "may I do this?".
+func (c *call) reviewOwnAccess() error {
 	if err := c.beginReview(); err != nil {
 		return err
 	}
@@ -48,11 +63,89 @@ func (c *call) reviewAccess() error {
 	if err := c.readInto(&review, gvk); err != nil {
 		return err
 	}
-	attrs := authorizer.AttributesRecord{User: c.user()}
-	res, path := review.Spec.ResourceAttributes, review.Spec.NonResourceAttributes
+	attrs, errs := reviewed(c.user(), review.Spec.ResourceAttributes, review.Spec.NonResourceAttributes)
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(gvk.GroupKind(), "", errs)
+	}
+	review.Status = c.reviewStatus(attrs)
+	review.SetGroupVersionKind(gvk)
+	return c.writeJSON(http.StatusCreated, &review)
+}
+
+// reviewAccess answers "may they do this?".
+func (c *call) reviewAccess() error {
+	if err := c.beginReview(); err != nil {
+		return err
+	}
+	gvk := authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview")
+	var review authorizationv1.SubjectAccessReview
+	if err := c.readInto(&review, gvk); err != nil {
+		return err
+	}
+	attrs, errs := reviewedSubject(&review.Spec)
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(gvk.GroupKind(), "", errs)
+	}
+	review.Status = c.reviewStatus(attrs)
+	review.SetGroupVersionKind(gvk)
+	return c.writeJSON(http.StatusCreated, &review)
+}
+
+// reviewLocalAccess answers "may they do this in this namespace?".
+func (c *call) reviewLocalAccess() error {
+	if err := c.beginReview(); err != nil {
+		return err
+	}
+	gvk := authorizationv1.SchemeGroupVersion.WithKind("LocalSubjectAccessReview")
+	var review authorizationv1.LocalSubjectAccessReview
+	if err := c.readInto(&review, gvk); err != nil {
+		return err
+	}
+	if ns := review.Namespace; ns != "" && ns != c.info.Namespace {
+		return badRequest("the namespace of the provided object does not match the namespace sent on the request: %q, %q", ns, c.info.Namespace)
+	}
+	attrs, errs := reviewedSubject(&review.Spec)
+	spec := field.NewPath("spec")
+	if review.Spec.NonResourceAttributes != nil {
+		errs = append(errs, field.Invalid(spec.Child("nonResourceAttributes"), "", "disallowed on this kind of request"))
+	}
+	if res := review.Spec.ResourceAttributes; res != nil && res.Namespace != c.info.Namespace {
+		errs = append(errs, field.Invalid(spec.Child("resourceAttributes", "namespace"), res.Namespace, "must match metadata.namespace: "+c.info.Namespace))
+	}
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(gvk.GroupKind(), "", errs)
+	}
+	review.Namespace = c.info.Namespace
+	review.Status = c.reviewStatus(attrs)
+	review.SetGroupVersionKind(gvk)
+	return c.writeJSON(http.StatusCreated, &review)
+}
+
+// reviewedSubject is the request that a review of somebody asks about.
+func reviewedSubject(spec *authorizationv1.SubjectAccessReviewSpec) (authorizer.AttributesRecord, field.ErrorList) {
+	who := &user.DefaultInfo{Name: spec.User, UID: spec.UID, Groups: spec.Groups}
+	for k, v := range spec.Extra {
+		if who.Extra == nil {
+			who.Extra = map[string][]string{}
+		}
+		who.Extra[strings.ToLower(k)] = v
+	}
+	attrs, errs := reviewed(who, spec.ResourceAttributes, spec.NonResourceAttributes)
+	if spec.User == "" && len(spec.Groups) == 0 {
+		errs = append(errs, field.Invalid(field.NewPath("spec", "user"), "", "at least one of user or group must be specified"))
+	}
+	return attrs, errs
+}
+
+// reviewed is the request that a review asks about.
+func reviewed(who user.Info, res *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (authorizer.AttributesRecord, field.ErrorList) {
+	attrs := authorizer.AttributesRecord{User: who}
+	spec := field.NewPath("spec")
 	switch {
-	case (res == nil) == (path == nil):
-		return badRequest("spec: exactly one of resourceAttributes and nonResourceAttributes must be given")
+	case res != nil && path != nil:
+		return attrs, field.ErrorList{field.Invalid(spec.Child("nonResourceAttributes"), "", "cannot be specified in combination with resourceAttributes")}
+	case res == nil && path == nil:
+		return attrs, field.ErrorList{field.Invalid(spec.Child("resourceAttributes"), "", "exactly one of nonResourceAttributes or resourceAttributes must be specified")}
 	case res != nil:
 		attrs.ResourceRequest = true
 		attrs.Verb, attrs.Namespace, attrs.Name = res.Verb, res.Namespace, res.Name
@@ -61,18 +154,18 @@ func (c *call) reviewAccess() error {
 	default:
 		attrs.Verb, attrs.Path = path.Verb, path.Path
 	}
+	return attrs, nil
+}
+
+// reviewStatus asks the authorizer. Denied stays false, since nothing here ever
+// forbids what something else allows.
+func (c *call) reviewStatus(attrs authorizer.AttributesRecord) authorizationv1.SubjectAccessReviewStatus {
 	decision, reason, err := c.authorizer.Authorize(c.r.Context(), attrs)
-	review.Status = authorizationv1.SubjectAccessReviewStatus{
-		Allowed: decision == authorizer.DecisionAllow,
-		Denied:  decision == authorizer.DecisionDeny,
-		Reason:  reason,
-	}
+	out := authorizationv1.SubjectAccessReviewStatus{Allowed: decision == authorizer.DecisionAllow, Reason: reason}
 	if err != nil {
-		review.Status.Allowed = false
-		review.Status.EvaluationError = err.Error()
+		out.Allowed, out.EvaluationError = false, err.Error()
 	}
-	review.SetGroupVersionKind(gvk)
-	return c.writeJSON(http.StatusCreated, &review)
+	return out
 }
 
 // reviewRules answers "what may I do?".
@@ -120,8 +213,8 @@ func (c *call) reviewSelf() error {
 	if err := c.beginReview(); err != nil {
 		return err
 	}
-	gvk := authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview")
-	var review authenticationv1.SelfSubjectReview
+	gvk := schema.GroupVersionKind{Group: c.info.APIGroup, Version: c.info.APIVersion, Kind: "SelfSubjectReview"}
+	var review authenticationv1.SelfSubjectReview // the same in both versions
 	if err := c.readInto(&review, gvk); err != nil {
 		return err
 	}

@@ -52,61 +52,124 @@ func (c *call) replace(status bool) error {
 	}
 	entry, err := c.update(change{writeOptions: w, status: status, apply: func(live map[string]any) (map[string]any, error) {
 		obj := runtime.DeepCopyJSON(body)
-		// Kubernetes lets its own kinds be replaced without a revision.
-		if _, core := coreTypes[c.res.StoreResource()]; core && metaString(obj, "resourceVersion") == "" {
+		// Kubernetes lets its own kinds be replaced without a revision, and so did
+		// the cluster registry.
+		_, core := coreTypes[c.res.StoreResource()]
+		if (core || createdByUpdate[c.res.StoreResource()]) && metaString(obj, "resourceVersion") == "" {
 			carry(obj, live, "resourceVersion")
 		}
 		return obj, nil
 	}})
+	if errors.Is(err, store.ErrNotFound) && !status && createdByUpdate[c.res.StoreResource()] {
+		return c.createByUpdate(body, w)
+	}
 	if err != nil {
 		return err
 	}
 	return c.writeEntry(http.StatusOK, entry)
 }
 
+// createByUpdate makes an object that a PUT did not find. Who names a state of it
+// has seen another one.
+func (c *call) createByUpdate(obj map[string]any, w writeOptions) error {
+	if metaString(obj, "uid") != "" || metaString(obj, "resourceVersion") != "" {
+		return apierrors.NewConflict(c.groupResource(), c.info.Name,
+			errors.New("the object does not exist, and the one sent has a uid or resourceVersion: send it without them to create it"))
+	}
+	if err := c.allowed("create", c.info.Name); err != nil {
+		return err
+	}
+	return c.createObject(obj, w, func(obj map[string]any) (map[string]any, error) {
+		return c.res.Track(c.res.blank(), obj, w.manager, false)
+	})
+}
+
 // update reads, changes and stores an object, again when somebody else was
 // faster and the change does not name a revision.
+//
+// It begins with what the cache holds, which most often is the newest. Only a
+// write the store has judged counts then: it names the revision it changes, so
+// nobody was in between. Anything else may come of an old state, and is believed
+// only of the leader's.
 func (c *call) update(ch change) (store.Entry, error) {
 	key := c.key(c.info.Name)
+	cached, guess := c.store.Cached(key)
+	var guessed outcome
+	if guess {
+		guessed = c.tryUpdate(cached, ch)
+		if guessed.sent && !errors.Is(guessed.err, store.ErrConflict) {
+			return guessed.entry, guessed.err
+		}
+	}
 	for try := 1; ; try++ {
 		entry, err := c.store.Get(c.r.Context(), key)
 		if err != nil {
 			return store.Entry{}, err
 		}
-		next, err := c.tryUpdate(entry, ch)
-		if !errors.Is(err, store.ErrConflict) || try == writeTries {
-			return next, err
+		if guess && !guessed.sent && entry.Revision == cached.Revision {
+			return guessed.entry, guessed.err
+		}
+		result := c.tryUpdate(entry, ch)
+		if !errors.Is(result.err, store.ErrConflict) || try == writeTries {
+			return result.entry, result.err
 		}
 	}
 }
 
-func (c *call) tryUpdate(entry store.Entry, ch change) (store.Entry, error) {
+// outcome of one try of an update.
+type outcome struct {
+	entry store.Entry
+	err   error
+	sent  bool // the store was asked, and err is its answer
+}
+
+func (c *call) tryUpdate(entry store.Entry, ch change) outcome {
+	obj, err := c.changed(entry, ch)
+	if err != nil || obj == nil {
+		return outcome{entry: entry, err: err}
+	}
+	data, err := c.res.encode(obj)
+	next := store.Entry{Key: entry.Key, Data: data, Revision: entry.Revision}
+	if err != nil || ch.dryRun {
+		return outcome{entry: next, err: err}
+	}
+	if deleting(obj) && len(finalizers(obj)) == 0 {
+		// the last finalizer is gone, and the object with it
+		next.Revision, err = c.store.Delete(c.r.Context(), entry.Key, entry.Revision)
+	} else {
+		next.Revision, err = c.store.Update(c.r.Context(), entry.Key, data, entry.Revision)
+	}
+	return outcome{entry: next, err: err, sent: true}
+}
+
+// changed is the new object, complete and valid; nil when nothing changes.
+func (c *call) changed(entry store.Entry, ch change) (map[string]any, error) {
 	old, err := c.res.decodeStored(entry.Data, entry.Revision)
 	if err != nil {
-		return store.Entry{}, err
+		return nil, err
 	}
 	// Controllers store Go structs: bring them into the form clients write, so
 	// that nobody is blamed for their nulls.
 	if _, err := c.res.Coerce(old); err != nil {
-		return store.Entry{}, fmt.Errorf("stored object %s: %w", entry.Key.Name, err)
+		return nil, fmt.Errorf("stored object %s: %w", entry.Key.Name, err)
 	}
 	obj, err := ch.apply(runtime.DeepCopyJSON(old))
 	if err != nil {
-		return store.Entry{}, err
+		return nil, err
 	}
 	if err := c.checkIdentity(obj, old); err != nil {
-		return store.Entry{}, err
+		return nil, err
 	}
 	obj = c.separate(obj, old, ch.status)
 	if err := c.res.Default(obj); err != nil {
-		return store.Entry{}, err
+		return nil, err
 	}
 	operation := Update
 	if ch.status {
 		operation = UpdateStatus
 	}
 	if err := c.admit(&Admission{Operation: operation, Object: obj, Old: old, DryRun: ch.dryRun}); err != nil {
-		return store.Entry{}, err
+		return nil, err
 	}
 	if ch.status && c.res.hook != nil {
 		obj = c.separate(obj, old, true)
@@ -116,38 +179,25 @@ func (c *call) tryUpdate(entry store.Entry, ch change) (store.Entry, error) {
 	}
 	errs, err := c.res.ValidateUpdate(c.r.Context(), obj, old, ch.status)
 	if err != nil {
-		return store.Entry{}, err
+		return nil, err
 	}
 	if !ch.status {
 		errs = append(errs, c.res.validateContent(obj)...)
 	}
 	if err := c.invalid(entry.Key.Name, errs); err != nil {
-		return store.Entry{}, err
+		return nil, err
 	}
 	// Only of a valid object can be said who owns what.
 	if !ch.owned {
 		if obj, err = c.res.Track(old, obj, ch.manager, ch.status); err != nil {
-			return store.Entry{}, err
+			return nil, err
 		}
 	}
 	// A write that changes nothing must not wake controllers.
 	if unchanged(obj, old) {
-		return entry, nil
+		return nil, nil
 	}
-	data, err := encode(obj)
-	if err != nil {
-		return store.Entry{}, err
-	}
-	next := store.Entry{Key: entry.Key, Data: data, Revision: entry.Revision}
-	switch {
-	case ch.dryRun:
-	case deleting(obj) && len(finalizers(obj)) == 0:
-		// the last finalizer is gone, and the object with it
-		next.Revision, err = c.store.Delete(c.r.Context(), entry.Key, entry.Revision)
-	default:
-		next.Revision, err = c.store.Update(c.r.Context(), entry.Key, data, entry.Revision)
-	}
-	return next, err
+	return obj, nil
 }
 
 // checkIdentity refuses a change to another object or another state of it than

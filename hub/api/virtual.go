@@ -44,7 +44,7 @@ func (c *call) serveVirtual() error {
 		}
 		entries := make([]store.Entry, 0, len(objects))
 		for _, obj := range objects {
-			if !sel.matchObject(obj) {
+			if !sel.matchObject(obj) || !c.view.all && !c.view.filter.Match(metaString(obj, "namespace"), metaString(obj, "name"), labelsOf(obj)) {
 				continue
 			}
 			e, err := c.virtualEntry(obj)

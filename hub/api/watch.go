@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/drover-io/drover/hub/store"
@@ -26,14 +27,20 @@ const (
 // annotationInitialEnd marks the bookmark after the initial events of a watch.
 const annotationInitialEnd = "k8s.io/initial-events-end"
 
-// watch streams changes until the client goes, the time is over or the store
-// ends the watch.
+// errRights ends a watch whose caller may now see something else.
+var errRights = apierrors.NewResourceExpired("what you may see has changed: list again")
+
+// watch streams changes until the client goes, the time is over, the store ends
+// the watch, or the caller may see something else than when it began.
 func (c *call) watch() error {
 	if err := c.negotiate(formTable, formPartial); err != nil {
 		return err
 	}
 	sel, err := c.selection()
 	if err != nil {
+		return err
+	}
+	if err := c.resumable(sel); err != nil {
 		return err
 	}
 	out, err := c.renderer()
@@ -46,6 +53,8 @@ func (c *call) watch() error {
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), timeout)
 	defer cancel()
+	// what is served no longer, or in another form, is not watched any more
+	defer context.AfterFunc(c.res.gone, cancel)()
 	w, err := c.store.Watch(ctx, c.watchSelection(sel))
 	if err != nil {
 		return err
@@ -59,13 +68,34 @@ func (c *call) watch() error {
 	c.w.Header().Set("Content-Type", "application/json")
 	c.writeWarnings()
 	c.w.WriteHeader(http.StatusOK)
+	s.unsent = true
 	if err := s.flush(); err != nil {
 		return err
 	}
-	// the connection may serve other requests afterwards
-	defer func() { _ = s.control.SetWriteDeadline(time.Time{}) }()
+	next, release := c.untilChange(ctx)
+	defer func() { release() }()
 	for {
-		ev, err := w.Next(ctx)
+		ev, ok, err := w.Ready()
+		if !ok {
+			// what was written is sent before waiting, several events at once
+			if err := s.flush(); err != nil {
+				return err
+			}
+			ev, err = w.Next(next)
+		}
+		// before every event: those queued when a permission ended are not for it
+		if c.view.changed.Err() != nil && ctx.Err() == nil {
+			before := c.view
+			if c.view, err = c.look("watch"); err != nil || !c.view.same(before) {
+				return s.failure(errRights)
+			}
+			release()
+			next, release = c.untilChange(ctx)
+			if ev.Type == 0 {
+				continue
+			}
+			err = nil
+		}
 		switch {
 		case err == nil:
 			if err := s.event(ev); err != nil {
@@ -80,12 +110,19 @@ func (c *call) watch() error {
 	}
 }
 
+// untilChange returns a context that also ends when the caller may see something else.
+func (c *call) untilChange(ctx context.Context) (context.Context, func()) {
+	out, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(c.view.changed, cancel)
+	return out, func() { stop(); cancel() }
+}
+
 func (c *call) watchSelection(sel *selection) store.WatchSelection {
 	out := store.WatchSelection{
-		Resource: c.res.StoreResource(), Labels: sel.labels, Match: sel.match, Name: sel.name, From: sel.revision,
+		Resource: c.res.StoreResource(), Labels: sel.labels, Match: c.view.restrict(sel.match), Name: sel.name, From: sel.revision,
 	}
 	if sel.name != "" {
-		out.Match = nil
+		out.Match = c.view.restrict(nil)
 	}
 	if c.res.Namespaced {
 		out.Namespace = c.info.Namespace
@@ -110,19 +147,12 @@ type stream struct {
 	bookmarks  bool // the client wants them
 	initialEnd bool // the client waits for the end of the initial events
 	columns    bool // not yet sent, in tables
+	unsent     bool // something is written and not flushed
+	stalled    *time.Timer
 	buf        []byte
 }
 
 func (s *stream) event(ev store.Event) error {
-	err := s.write(ev)
-	if err == nil && (!ev.Initial || ev.Type == store.Bookmark) {
-		// initial events come in one go and need no flush of their own
-		err = s.flush()
-	}
-	return err
-}
-
-func (s *stream) write(ev store.Event) error {
 	switch ev.Type {
 	case store.Added:
 		return s.object("ADDED", ev.Entry)
@@ -139,12 +169,26 @@ func (s *stream) write(ev store.Event) error {
 }
 
 func (s *stream) object(kind string, e store.Entry) error {
-	data, err := s.out.single(e, s.columns)
-	if err != nil {
-		return err
+	s.c.sent.Add(1)
+	if s.c.accept.as == formTable {
+		data, err := s.out.single(e, s.columns)
+		if err != nil {
+			return err
+		}
+		s.columns = false
+		return s.send(kind, data)
 	}
-	s.columns = false
-	return s.send(kind, data)
+	k := lineKey{kind, s.c.res.GVK, e.Key, e.Revision, s.c.accept.as, s.c.accept.version}
+	line, ok := s.c.lines.get(k)
+	if !ok {
+		data, err := s.out.single(e, false)
+		if err != nil {
+			return err
+		}
+		line = appendLine(make([]byte, 0, len(data)+40), kind, data)
+		s.c.lines.put(k, line)
+	}
+	return s.write(line)
 }
 
 // bookmark tells the client how far it is; an object with nothing but a revision.
@@ -186,12 +230,42 @@ func (s *stream) failure(err error) error {
 }
 
 func (s *stream) send(kind string, object []byte) error {
-	s.buf = append(append(append(s.buf[:0], `{"type":"`...), kind...), `","object":`...)
-	s.buf = append(append(s.buf, object...), "}\n"...)
-	// not every connection has deadlines, those of tests for example
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
-	_, err := s.c.w.Write(s.buf)
+	s.buf = appendLine(s.buf[:0], kind, object)
+	return s.write(s.buf)
+}
+
+func appendLine(dst []byte, kind string, object []byte) []byte {
+	dst = append(append(append(dst, `{"type":"`...), kind...), `","object":`...)
+	return append(append(dst, object...), "}\n"...)
+}
+
+func (s *stream) write(line []byte) error {
+	s.unsent = true
+	defer s.limit()()
+	_, err := s.c.w.Write(line)
 	return err
 }
 
-func (s *stream) flush() error { return s.control.Flush() }
+func (s *stream) flush() error {
+	if !s.unsent {
+		return nil
+	}
+	s.unsent = false
+	defer s.limit()()
+	return s.control.Flush()
+}
+
+// limit ends a write that takes too long. A deadline of the connection would do
+// so too, but with HTTP/2 one that is left behind ends the watch when nothing is
+// written, and each change of it wakes the connection.
+func (s *stream) limit() (done func()) {
+	if s.stalled == nil {
+		s.stalled = time.AfterFunc(writeTimeout, func() {
+			// not every connection has deadlines, those of tests for example
+			_ = s.control.SetWriteDeadline(time.Now().Add(-time.Second))
+		})
+	} else {
+		s.stalled.Reset(writeTimeout)
+	}
+	return func() { s.stalled.Stop() }
+}

@@ -28,12 +28,17 @@ type line struct {
 // follow starts a watch and returns a function that waits for its next event.
 func (h *hub) follow(query string, accept ...string) func() line {
 	h.t.Helper()
-	transport, err := rest.TransportFor(h.admin())
+	return h.followAs(h.admin(), clustersPath, query, accept...)
+}
+
+func (h *hub) followAs(cfg *rest.Config, path, query string, accept ...string) func() line {
+	h.t.Helper()
+	transport, err := rest.TransportFor(cfg)
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.srv.URL+clustersPath+"?watch=true&"+query, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.srv.URL+path+"?watch=true&"+query, nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -82,7 +82,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown content", "POST", clustersPath, "x", []string{"Content-Type", "text/plain"}, 415, "UnsupportedMediaType", "application/json"},
 		{"broken protobuf", "POST", nsPath, "k8s\x00garbage", []string{"Content-Type", mediaProtobuf}, 400, "BadRequest", "decode protobuf"},
 		{"broken protobuf review", "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "k8s\x00\x01", []string{"Content-Type", mediaProtobuf}, 400, "BadRequest", "decode protobuf"},
-		{"empty review", "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "{}", nil, 400, "BadRequest", "exactly one of"},
+		{"empty review", "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "{}", nil, 422, "Invalid", "exactly one of"},
 		{"review by GET", "GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "", nil, 405, "MethodNotAllowed", ""},
 		{"unacceptable", "GET", c1, "", []string{"Accept", "text/html"}, 406, "NotAcceptable", "application/json"},
 		{"object too large", "POST", clustersPath, `{"apiVersion":"cluster.open-cluster-management.io/v1","kind":"ManagedCluster","metadata":{"name":"x"},"spec":{"managedClusterClientConfigs":[{"url":"a","caBundle":"` + big + `"}]}}`, nil, 413, "RequestEntityTooLarge", "larger than 921600 bytes"},

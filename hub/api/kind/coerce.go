@@ -5,11 +5,15 @@ package kind
 
 import (
 	"fmt"
+	"strings"
 
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/drover-io/drover/shared/apis/schemas"
 )
 
 // Coerce does for obj what decoding into a Go struct would do: it removes
@@ -63,6 +67,33 @@ func (k *Kind) Default(obj map[string]any) error {
 	}
 	defaulting.Default(obj, c.schema)
 	return nil
+}
+
+// parseRefused reads AnnotationRefusedMetadata.
+func (k *Kind) parseRefused() error {
+	text := k.Annotations[schemas.AnnotationRefusedMetadata]
+	if text == "" {
+		return nil
+	}
+	name, message, ok := strings.Cut(text, ": ")
+	if !ok {
+		return fmt.Errorf("annotation %s: want \"field: message\"", schemas.AnnotationRefusedMetadata)
+	}
+	k.refused = map[string]string{name: message}
+	return nil
+}
+
+// Refused reports the fields of metadata that the kind has a word about, but
+// Kubernetes has not any more. It has to be asked before Coerce, which drops them.
+func (k *Kind) Refused(obj map[string]any) field.ErrorList {
+	var errs field.ErrorList
+	m, _ := obj["metadata"].(map[string]any)
+	for name, message := range k.refused {
+		if v, ok := m[name]; ok && v != nil && v != "" {
+			errs = append(errs, field.Invalid(field.NewPath("metadata", name), v, message))
+		}
+	}
+	return errs
 }
 
 func typeMeta(obj map[string]any) (apiVersion, kind string, err error) {

@@ -6,8 +6,6 @@ package kind
 import (
 	"fmt"
 
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	structuralschema "k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
@@ -28,19 +26,14 @@ type compiled struct {
 }
 
 func newCompiled(k *Kind) (*compiled, error) {
-	props := &apiextensions.JSONSchemaProps{}
-	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(k.version.Schema.OpenAPIV3Schema, props, nil); err != nil {
-		return nil, fmt.Errorf("convert schema: %w", err)
-	}
-	structural, err := structuralschema.NewStructural(props)
+	src, err := k.decodeSchema()
 	if err != nil {
-		return nil, fmt.Errorf("structural schema: %w", err)
+		return nil, err
 	}
-	if errs := structuralschema.ValidateStructural(nil, structural); len(errs) > 0 {
+	if errs := structuralschema.ValidateStructural(nil, src.structural); len(errs) > 0 {
 		return nil, fmt.Errorf("structural schema: %w", errs.ToAggregate())
 	}
-	// NewStructural shares the defaults of its input.
-	structural = structural.DeepCopy()
+	props, structural := src.props, src.structural
 	if err := defaulting.PruneDefaults(structural); err != nil {
 		return nil, fmt.Errorf("prune defaults: %w", err)
 	}

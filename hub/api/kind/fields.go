@@ -5,6 +5,7 @@ package kind
 
 import (
 	"fmt"
+	"reflect"
 
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -51,10 +52,9 @@ func (k *Kind) fieldManager(status bool) (*managedfields.FieldManager, error) {
 }
 
 func (c *compiled) newFieldManagers(k *Kind) error {
-	models := k.models(c)
-	conv, err := managedfields.NewTypeConverter(models, false)
+	conv, err := k.family.types()
 	if err != nil {
-		return fmt.Errorf("type converter: %w", err)
+		return err
 	}
 	version := fieldpath.APIVersion(k.GVK.GroupVersion().String())
 	reset := func(paths ...string) map[fieldpath.APIVersion]fieldpath.Filter {
@@ -64,7 +64,7 @@ func (c *compiled) newFieldManagers(k *Kind) error {
 		}
 		return fieldpath.NewExcludeFilterSetMap(map[fieldpath.APIVersion]*fieldpath.Set{version: set})
 	}
-	d := defaulter{c}
+	d := versions{k, c}
 	var outside []string
 	for name := range c.schema.Properties {
 		if name != "status" && name != "apiVersion" && name != "kind" {
@@ -87,23 +87,25 @@ func (c *compiled) newFieldManagers(k *Kind) error {
 	return nil
 }
 
-// defaulter is converter, defaulter and creator for a field manager: a kind has
-// one version, so nothing is ever converted.
-type defaulter struct{ c *compiled }
+// versions is converter, defaulter and creator for a field manager.
+type versions struct {
+	kind *Kind
+	c    *compiled
+}
 
-func (d defaulter) Default(in runtime.Object) {
+func (v versions) Default(in runtime.Object) {
 	if u, ok := in.(*unstructured.Unstructured); ok {
-		defaulting.Default(u.Object, d.c.schema)
+		defaulting.Default(u.Object, v.c.schema)
 	}
 }
 
-func (defaulter) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
+func (versions) New(gvk schema.GroupVersionKind) (runtime.Object, error) {
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(gvk)
 	return u, nil
 }
 
-func (defaulter) Convert(in, out, _ any) error {
+func (v versions) Convert(in, out, _ any) error {
 	from, ok := in.(*unstructured.Unstructured)
 	to, ok2 := out.(*unstructured.Unstructured)
 	if !ok || !ok2 {
@@ -113,11 +115,30 @@ func (defaulter) Convert(in, out, _ any) error {
 	return nil
 }
 
-func (defaulter) ConvertToVersion(in runtime.Object, _ runtime.GroupVersioner) (runtime.Object, error) {
-	return in, nil
+// ConvertToVersion refuses versions that are not there any more in the way that
+// makes a field manager forget what was done in them.
+func (v versions) ConvertToVersion(in runtime.Object, target runtime.GroupVersioner) (runtime.Object, error) {
+	u, ok := in.(*unstructured.Unstructured)
+	if !ok {
+		return nil, fmt.Errorf("cannot convert a %T", in)
+	}
+	gvk, ok := target.KindForGroupVersionKinds([]schema.GroupVersionKind{u.GroupVersionKind()})
+	if !ok {
+		return nil, runtime.NewNotRegisteredErrForTarget("kind", reflect.TypeFor[unstructured.Unstructured](), target)
+	}
+	for _, k := range v.kind.family.versions {
+		if k.GVK == gvk {
+			obj, err := v.kind.family.convert(u.Object, k)
+			if err != nil {
+				return nil, err
+			}
+			return wrap(obj), nil
+		}
+	}
+	return nil, runtime.NewNotRegisteredErrForKind("kind", gvk)
 }
 
-func (defaulter) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
+func (versions) ConvertFieldLabel(_ schema.GroupVersionKind, label, value string) (string, string, error) {
 	return label, value, nil
 }
 

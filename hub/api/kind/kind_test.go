@@ -28,11 +28,17 @@ func kinds(t testing.TB) map[string]*Kind {
 	}
 	out := map[string]*Kind{}
 	for _, doc := range docs {
-		k, err := Parse(doc)
+		all, err := Parse(doc, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[k.StoreResource()] = k
+		for _, k := range all {
+			name := k.StoreResource()
+			if k != k.Storage() {
+				name += "/" + k.GVK.Version
+			}
+			out[name] = k
+		}
 	}
 	return out
 }
@@ -99,7 +105,7 @@ func TestStructs(t *testing.T) {
 			Spec: work.ManifestWorkSpec{
 				Workload:        work.Workload{Manifests: []runtime.RawExtension{{Raw: []byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"x":"y"}}`)}}},
 				DeleteOption:    &work.DeleteOption{PropagationPolicy: work.SelectivelyOrphan, SelectivelyOrphans: &work.SelectiveOrphans{OrphaningRules: []work.ResourceIdentifier{{Resource: "configmaps", Name: "a"}}}},
-				ManifestConfigs: []work.ManifestConfig{{ResourceIdentifier: work.ResourceIdentifier{Resource: "*", Name: "*"}, UpdateStrategy: &work.UpdateStrategy{Type: work.StrategyServerSide, ServerSideApply: &work.ServerSideApply{Force: true}}}},
+				ManifestConfigs: []work.ManifestConfig{{ResourceIdentifier: work.ResourceIdentifier{Resource: "*", Name: "*"}, UpdateStrategy: &work.UpdateStrategy{Type: work.StrategyServerSide, ServerSideApply: &work.ServerSideApply{Force: true, FieldManager: "work-agent"}}, FeedbackScrapeType: "Poll"}},
 			},
 			Status: work.ManifestWorkStatus{ResourceStatus: work.ResourceStatus{Manifests: []work.ManifestCondition{{}}}},
 		}},
@@ -245,13 +251,13 @@ func TestParseRefuses(t *testing.T) {
 		{"wrong name", "name: jointokens.fleet.drover.io", "name: tokens", `metadata.name must be "jointokens.fleet.drover.io"`},
 		{"wrong scope", "scope: Cluster", "scope: Everywhere", "spec.scope"},
 		{"no list kind", "listKind: JoinTokenList", "", "listKind"},
-		{"not served", "served: true", "served: false", "one version"},
+		{"not stored", "storage: true", "storage: false", "storage version"},
 		{"bad column", "jsonPath: .status.id", `jsonPath: ".a[?(@"`, "column ID"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := Parse([]byte(strings.Replace(good, tt.old, tt.new, 1)))
+			_, err := Parse([]byte(strings.Replace(good, tt.old, tt.new, 1)), nil)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}

@@ -4,6 +4,8 @@
 package kind
 
 import (
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -37,16 +39,22 @@ func modelName(k *Kind, kind string) string {
 	return strings.Join(parts, ".") + "." + k.GVK.Version + "." + kind
 }
 
+// Fingerprint writes all that the schemas and operations of the kind are made of.
+func (k *Kind) Fingerprint(w io.Writer) {
+	// a hash takes everything
+	_, _ = fmt.Fprintf(w, "%s %s %s %s %t %t %t\n%s\n", k.GVK, k.ListKind, k.Resource, k.Singular, k.Namespaced, k.Status, k.Scale != nil, k.raw)
+}
+
 // Schemas returns the schemas of the kind and of its list, with references to
 // MetaSchemas, by model name. In version 2 documents kubectl takes a schema for
 // closed, so whatever it could not express is left out.
 func (k *Kind) Schemas(v2 bool) (map[string]*spec.Schema, error) {
-	c, err := k.compile()
+	s, err := k.decodeSchema()
 	if err != nil {
 		return nil, err
 	}
 	prefix := RefV3
-	structural := c.schema.Unfold()
+	structural := s.structural.Unfold()
 	if v2 {
 		prefix = RefV2
 		structural = openapiv2.ToStructuralOpenAPIV2(structural)
@@ -63,13 +71,6 @@ func (k *Kind) Schemas(v2 bool) (map[string]*spec.Schema, error) {
 		k.ModelName():     k.native(structural, prefix),
 		k.ListModelName(): list,
 	}, nil
-}
-
-// models are the schemas that field ownership needs.
-func (k *Kind) models(c *compiled) map[string]*spec.Schema {
-	models := MetaSchemas(RefV3)
-	models[k.ModelName()] = k.native(c.schema.Unfold().StripValueValidations().StripNullable(), RefV3)
-	return models
 }
 
 func (k *Kind) native(structural *structuralschema.Structural, prefix string) *spec.Schema {

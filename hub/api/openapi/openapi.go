@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,13 +53,25 @@ type Service struct {
 
 // document is one document, encoded.
 type document struct {
+	kinds []*kind.Kind
 	json  func() ([]byte, error)
 	proto func() ([]byte, error)
 	media string // Content-Type of proto
+	tag   func() string
 }
 
-func newDocument(media string, build func() (any, error), encode func([]byte) ([]byte, error)) *document {
-	d := &document{media: media}
+func newDocument(kinds []*kind.Kind, version, media string, build func() (any, error), encode func([]byte) ([]byte, error)) *document {
+	d := &document{kinds: kinds, media: media}
+	// What goes in says as well as what comes out whether anything changed, and
+	// leaves the document unbuilt: kubectl asks for the tags of all of them.
+	d.tag = sync.OnceValue(func() string {
+		h := sha512.New()
+		fmt.Fprintln(h, version)
+		for _, k := range kinds {
+			k.Fingerprint(h)
+		}
+		return fmt.Sprintf("%X", h.Sum(nil))
+	})
 	d.json = sync.OnceValues(func() ([]byte, error) {
 		doc, err := build()
 		if err != nil {
@@ -80,17 +93,23 @@ func newDocument(media string, build func() (any, error), encode func([]byte) ([
 	return d
 }
 
-// New prepares the documents of the kinds; verbs says what each allows.
-func New(kinds []*kind.Kind, verbs func(*kind.Kind) []string, version string) *Service {
+// New prepares the documents of the kinds; verbs says what each allows, and must
+// say the same of the same kind every time. Documents of groups that are as they
+// were in last, which may be nil, are taken over.
+func New(kinds []*kind.Kind, verbs func(*kind.Kind) []string, version string, last *Service) *Service {
 	s := &Service{groups: map[string]*document{}, since: time.Now()}
-	s.v2 = newDocument(mediaProtoV2, func() (any, error) { return buildV2(kinds, verbs, version) }, handler.ToProtoBinary)
+	s.v2 = newDocument(kinds, version, mediaProtoV2, func() (any, error) { return buildV2(kinds, verbs, version) }, handler.ToProtoBinary)
 	byGroup := map[string][]*kind.Kind{}
 	for _, k := range kinds {
 		path := GroupPath(k)
 		byGroup[path] = append(byGroup[path], k)
 	}
 	for path, members := range byGroup {
-		s.groups[path] = newDocument(mediaProtoV3, func() (any, error) { return buildV3(members, verbs, version) }, handler3.ToV3ProtoBinary)
+		if last != nil && last.groups[path] != nil && slices.Equal(last.groups[path].kinds, members) {
+			s.groups[path] = last.groups[path]
+			continue
+		}
+		s.groups[path] = newDocument(members, version, mediaProtoV3, func() (any, error) { return buildV3(members, verbs, version) }, handler3.ToV3ProtoBinary)
 	}
 	s.index = sync.OnceValues(s.buildIndex)
 	return s
@@ -107,11 +126,7 @@ func GroupPath(k *kind.Kind) string {
 func (s *Service) buildIndex() ([]byte, error) {
 	index := handler3.OpenAPIV3Discovery{Paths: map[string]handler3.OpenAPIV3DiscoveryGroupVersion{}}
 	for path, doc := range s.groups {
-		data, err := doc.json()
-		if err != nil {
-			return nil, err
-		}
-		index.Paths[path] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: groupURL(path, hash(data))}
+		index.Paths[path] = handler3.OpenAPIV3DiscoveryGroupVersion{ServerRelativeURL: groupURL(path, doc.tag())}
 	}
 	return json.Marshal(index)
 }
@@ -162,7 +177,7 @@ func (s *Service) serve(w http.ResponseWriter, r *http.Request, doc *document, m
 		}
 		contentType = doc.media
 	}
-	tag := hash(plain)
+	tag := doc.tag()
 	if asked := r.URL.Query().Get("hash"); asked != "" && path != "" {
 		if asked != tag {
 			http.Redirect(w, r, groupURL(path, tag), http.StatusMovedPermanently)

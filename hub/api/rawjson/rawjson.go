@@ -24,6 +24,8 @@ type Object struct {
 	metaStart, metaEnd int
 	hasVersion         bool // apiVersion
 	hasKind            bool
+	// versionStart and versionEnd enclose the value of apiVersion.
+	versionStart, versionEnd int
 }
 
 // Parse finds the parts of an encoded object. data must not change while the
@@ -57,7 +59,7 @@ func Parse(data []byte) (Object, error) {
 			}
 			o.metaStart, o.metaEnd = start, end
 		case "apiVersion":
-			o.hasVersion = true
+			o.hasVersion, o.versionStart, o.versionEnd = true, start, end
 		case "kind":
 			o.hasKind = true
 		}
@@ -74,8 +76,8 @@ func Parse(data []byte) (Object, error) {
 	return o, nil
 }
 
-// Append appends the whole object to dst, with its revision in metadata, and
-// with apiVersion and kind if it lacks them.
+// Append appends the whole object to dst, with its revision in metadata, in the
+// version given, and with kind if it lacks that.
 func (o Object) Append(dst []byte, apiVersion, kind string, revision uint64) []byte {
 	dst = append(dst, '{')
 	if !o.hasVersion {
@@ -84,9 +86,23 @@ func (o Object) Append(dst []byte, apiVersion, kind string, revision uint64) []b
 	if !o.hasKind {
 		dst = append(strconv.AppendQuote(append(dst, `"kind":`...), kind), ',')
 	}
-	dst = append(dst, o.data[o.body:o.metaStart]...)
+	dst = o.appendPart(dst, o.body, o.metaStart, apiVersion)
 	dst = o.appendMetadata(dst, revision)
-	return append(dst, o.data[o.metaEnd:]...)
+	return o.appendPart(dst, o.metaEnd, len(o.data), apiVersion)
+}
+
+// appendPart appends a part of the object, with another apiVersion if it is there.
+func (o Object) appendPart(dst []byte, from, to int, apiVersion string) []byte {
+	if !o.hasVersion || o.versionStart < from || o.versionEnd > to || o.says(apiVersion) {
+		return append(dst, o.data[from:to]...)
+	}
+	dst = strconv.AppendQuote(append(dst, o.data[from:o.versionStart]...), apiVersion)
+	return append(dst, o.data[o.versionEnd:to]...)
+}
+
+func (o Object) says(apiVersion string) bool {
+	v := o.data[o.versionStart:o.versionEnd]
+	return len(v) == len(apiVersion)+2 && v[0] == '"' && string(v[1:len(v)-1]) == apiVersion
 }
 
 // AppendPartial appends only kind, apiVersion and metadata, as a

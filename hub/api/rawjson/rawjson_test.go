@@ -17,7 +17,7 @@ func TestAppend(t *testing.T) {
 	}{
 		{
 			"whole", `{"apiVersion":"v1","kind":"K","metadata":{"name":"a"},"spec":{}}`,
-			`{"apiVersion":"v1","kind":"K","metadata":{"resourceVersion":"7","name":"a"},"spec":{}}`,
+			`{"apiVersion":"g/v","kind":"K","metadata":{"resourceVersion":"7","name":"a"},"spec":{}}`,
 			`{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7","name":"a"}}`,
 		},
 		{
