@@ -41,6 +41,8 @@ const (
 	maxResources = 64
 )
 
+const effectNoSelect = "NoSelect"
+
 // apply writes into s what v says of a cluster at now. A cluster that lost its
 // connection keeps its last state for grace, and its last facts for good. Pure.
 func apply(s *cluster.ManagedClusterStatus, v view, grace time.Duration, now time.Time) {
@@ -90,6 +92,30 @@ func available(status *wire.Status) metav1.Condition {
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, cluster.ReasonAPIServerUnavailable, clip(k.HealthMessage, maxMessage)
 	}
 	return c
+}
+
+// applyTaints keeps the taints that the hub sets by itself, by the condition
+// Available, as Open Cluster Management does: those of other keys are not touched.
+func applyTaints(mc *cluster.ManagedCluster, now time.Time) {
+	want := ""
+	switch c := meta.FindStatusCondition(mc.Status.Conditions, cluster.ConditionAvailable); {
+	case c == nil || c.Status == metav1.ConditionUnknown:
+		want = cluster.TaintUnreachable
+	case c.Status == metav1.ConditionFalse:
+		want = cluster.TaintUnavailable
+	}
+	found := false
+	mc.Spec.Taints = slices.DeleteFunc(mc.Spec.Taints, func(t cluster.Taint) bool {
+		if t.Key != cluster.TaintUnreachable && t.Key != cluster.TaintUnavailable {
+			return false
+		}
+		keep := t.Key == want && t.Effect == effectNoSelect && !found
+		found = found || keep
+		return !keep
+	})
+	if want != "" && !found {
+		mc.Spec.Taints = append(mc.Spec.Taints, cluster.Taint{Key: want, Effect: effectNoSelect, TimeAdded: *seconds(now)})
+	}
 }
 
 // applyFacts takes over what the agent saw. What it could not see this time,

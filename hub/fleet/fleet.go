@@ -108,6 +108,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		return broker.Serve(ctx, f.cfg.Conn, wire.ServiceStatus, f.cfg.Log, f.status)
 	})
 	g.Go("presence", f.watchPresence)
+	g.Go("specs", f.watchSpecs)
 	g.Go("writer", f.write)
 	return g.Wait()
 }
@@ -177,6 +178,39 @@ func (f *Fleet) watchPresence(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		}
+	}
+}
+
+// watchSpecs marks clusters that are new or whose spec somebody changed: the
+// taints in it are the hub's to keep.
+func (f *Fleet) watchSpecs(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := f.watchSpecsOnce(ctx)
+		if ctx.Err() == nil {
+			f.cfg.Log.Warn("watching clusters failed, will try again", zap.Error(err))
+			daemon.Sleep(ctx, tick)
+		}
+	}
+	return ctx.Err()
+}
+
+func (f *Fleet) watchSpecsOnce(ctx context.Context) error {
+	w, err := f.cfg.Store.Watch(ctx, store.WatchSelection{Resource: cluster.Resource})
+	if err != nil {
+		return err
+	}
+	defer w.Stop()
+	for {
+		ev, err := w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if ev.Initial || ev.Type != store.Added && ev.Type != store.Modified {
+			continue
+		}
+		if ev.Previous == nil || ev.Previous.Header.Generation != ev.Entry.Header.Generation {
+			f.mark(ev.Entry.Key.Name)
 		}
 	}
 }
@@ -272,8 +306,12 @@ func (f *Fleet) flush(ctx context.Context) {
 	for name, v := range work {
 		grace := f.grace(&v)
 		g.Go(func() error {
-			_, err := f.clusters.UpdateStatus(ctx, "", name, func(mc *cluster.ManagedCluster) error {
-				apply(&mc.Status, v, grace, time.Now())
+			_, err := f.clusters.Update(ctx, "", name, func(mc *cluster.ManagedCluster) error {
+				now := time.Now()
+				apply(&mc.Status, v, grace, now)
+				if mc.DeletionTimestamp == nil {
+					applyTaints(mc, now)
+				}
 				return nil
 			})
 			if err != nil && !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {

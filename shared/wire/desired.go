@@ -10,6 +10,8 @@ type DesiredRequest struct {
 	Epoch      string `json:"epoch,omitempty"`
 	Generation uint64 `json:"generation,omitempty"`
 	Page       int    `json:"page,omitempty"` // of a signed list, from 0
+	// Version is the protocol version of the session; 0 and 1 get a plain list.
+	Version int `json:"version,omitempty"`
 }
 
 // Desired answers DesiredRequest.

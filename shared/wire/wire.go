@@ -56,6 +56,7 @@ const (
 	ServiceContent = "content"
 	ServiceStatus  = "status"
 	ServiceReport  = "report"
+	ServiceReports = "reports" // several at once, version 2
 )
 
 // DownDiff is the service of an agent that compares a change with the cluster by
@@ -64,6 +65,11 @@ const DownDiff = "diff"
 
 // DownSubject is the subject on which the hub asks the agent of cluster for service.
 func DownSubject(cluster, service string) string { return DownPrefix(cluster) + "svc." + service }
+
+// ReplyPrefix is the prefix of the subjects on which the agent of cluster answers
+// requests of the hub: agents may publish below UpPrefix only, and the hub's own
+// inboxes are not there.
+func ReplyPrefix(cluster string) string { return UpPrefix(cluster) + "reply." }
 
 // Kinds of samples below "fm.<cluster>.up.metrics.".
 const (

@@ -14,11 +14,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 
+	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
+	"github.com/drover-io/drover/shared/apis/clusterregistry"
 	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/schemas"
 	"github.com/drover-io/drover/shared/apis/work"
@@ -29,18 +33,38 @@ import (
 func TestStructs(t *testing.T) {
 	t.Parallel()
 	structs := map[string]any{
-		cluster.Resource:                                cluster.ManagedCluster{},
-		work.Resource:                                   work.ManifestWork{},
-		fleet.ResourceJoinTokens:                        fleet.JoinToken{},
-		fleet.ResourceJoinRequests:                      fleet.JoinRequest{},
-		fleet.ResourceClusterMetrics:                    fleet.ClusterMetrics{},
-		fleet.ResourceAgentIdentities:                   fleet.AgentIdentity{},
-		"events":                                        corev1.Event{},
-		"roles.rbac.authorization.k8s.io":               rbacv1.Role{},
-		"rolebindings.rbac.authorization.k8s.io":        rbacv1.RoleBinding{},
-		"clusterroles.rbac.authorization.k8s.io":        rbacv1.ClusterRole{},
-		"clusterrolebindings.rbac.authorization.k8s.io": rbacv1.ClusterRoleBinding{},
-		"namespaces":                                    nil, // Kubernetes' has a condition type of its own
+		cluster.Resource:                                 cluster.ManagedCluster{},
+		cluster.ResourceSets:                             cluster.ManagedClusterSet{},
+		cluster.ResourceSetBindings:                      cluster.ManagedClusterSetBinding{},
+		cluster.ResourcePlacements:                       cluster.Placement{},
+		cluster.ResourcePlacementDecisions:               cluster.PlacementDecision{},
+		cluster.ResourcePlacementScores:                  cluster.AddOnPlacementScore{},
+		clusterregistry.Resource:                         clusterregistry.Cluster{},
+		addon.ResourceClusterManagementAddOns:            addon.ClusterManagementAddOn{},
+		addon.ResourceManagedClusterAddOns:               addon.ManagedClusterAddOn{},
+		addon.ResourceDeploymentConfigs:                  addon.AddOnDeploymentConfig{},
+		addon.ResourceTemplates:                          addon.AddOnTemplate{},
+		work.Resource:                                    work.ManifestWork{},
+		work.ResourceReplicaSets:                         work.ManifestWorkReplicaSet{},
+		fleet.ResourceAddOnVersions:                      fleet.AddOnVersion{},
+		fleet.ResourceAddOnConfigs:                       fleet.AddOnConfig{},
+		fleet.ResourceAddOnRollouts:                      fleet.AddOnRollout{},
+		fleet.ResourceRolloutPolicies:                    fleet.RolloutPolicy{},
+		fleet.ResourceAlertRules:                         fleet.AlertRule{},
+		fleet.ResourceJoinTokens:                         fleet.JoinToken{},
+		fleet.ResourceJoinRequests:                       fleet.JoinRequest{},
+		fleet.ResourceClusterMetrics:                     fleet.ClusterMetrics{},
+		fleet.ResourceAccessTokens:                       fleet.AccessToken{},
+		fleet.ResourceSessions:                           fleet.Session{},
+		fleet.ResourceAgentIdentities:                    fleet.AgentIdentity{},
+		fleet.ResourceWorkRevisions:                      fleet.WorkRevision{},
+		"events":                                         corev1.Event{},
+		"roles.rbac.authorization.k8s.io":                rbacv1.Role{},
+		"rolebindings.rbac.authorization.k8s.io":         rbacv1.RoleBinding{},
+		"clusterroles.rbac.authorization.k8s.io":         rbacv1.ClusterRole{},
+		"clusterrolebindings.rbac.authorization.k8s.io":  rbacv1.ClusterRoleBinding{},
+		"customresourcedefinitions.apiextensions.k8s.io": nil, // its schemas are schemas again, without an end
+		"namespaces":                                     nil, // Kubernetes' has a condition type of its own
 	}
 	docs := documents(t)
 	if len(docs) != len(structs) {
@@ -56,7 +80,9 @@ func TestStructs(t *testing.T) {
 			if example == nil {
 				return
 			}
-			schema := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+			// structs are of the version that is stored
+			i := slices.IndexFunc(crd.Spec.Versions, func(v apiextensionsv1.CustomResourceDefinitionVersion) bool { return v.Storage })
+			schema := crd.Spec.Versions[i].Schema.OpenAPIV3Schema
 			typ := reflect.TypeOf(example)
 			if got := crd.Spec.Names.Kind; got != typ.Name() {
 				t.Errorf("kind = %s, struct = %s", got, typ.Name())
@@ -74,13 +100,14 @@ func TestDocuments(t *testing.T) {
 	for name, crd := range documents(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v := crd.Spec.Versions[0]
-			for _, problem := range undescribed("", v.Schema.OpenAPIV3Schema) {
-				t.Error(problem)
-			}
-			for _, c := range v.AdditionalPrinterColumns {
-				if c.Description == "" && c.Name != "Age" {
-					t.Errorf("column %s has no description", c.Name)
+			for _, v := range crd.Spec.Versions {
+				for _, problem := range undescribed("", v.Schema.OpenAPIV3Schema) {
+					t.Errorf("%s: %s", v.Name, problem)
+				}
+				for _, c := range v.AdditionalPrinterColumns {
+					if c.Description == "" && c.Name != "Age" {
+						t.Errorf("%s: column %s has no description", v.Name, c.Name)
+					}
 				}
 			}
 		})
@@ -145,6 +172,13 @@ func compare(path string, typ reflect.Type, s *apiextensionsv1.JSONSchemaProps) 
 			return bad("object")
 		}
 		return nil
+	case reflect.TypeFor[intstr.IntOrString](), reflect.TypeFor[resource.Quantity]():
+		if !s.XIntOrString {
+			return bad("int-or-string")
+		}
+		return nil
+	case reflect.TypeFor[metav1.Duration]():
+		return expect("string")
 	case reflect.TypeFor[metav1.ObjectMeta]():
 		return expect("object")
 	case reflect.TypeFor[[]byte]():
@@ -181,12 +215,8 @@ func compareStruct(path string, typ reflect.Type, s *apiextensionsv1.JSONSchemaP
 	}
 	var out []string
 	seen := []string{"apiVersion", "kind"}
-	for i := range typ.NumField() {
-		f := typ.Field(i)
-		name, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if strings.Contains(rest, "inline") || f.Anonymous && name == "" {
-			continue // TypeMeta
-		}
+	for _, f := range fields(typ) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		p, ok := s.Properties[name]
 		if !ok {
 			out = append(out, fmt.Sprintf("%s.%s is not in the schema", path, name))
@@ -198,6 +228,23 @@ func compareStruct(path string, typ reflect.Type, s *apiextensionsv1.JSONSchemaP
 	for name := range s.Properties {
 		if !slices.Contains(seen, name) {
 			out = append(out, fmt.Sprintf("%s.%s is not in the Go struct", path, name))
+		}
+	}
+	return out
+}
+
+// fields lists what encodes into one JSON object, but for kind and apiVersion.
+func fields(typ reflect.Type) []reflect.StructField {
+	var out []reflect.StructField
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case f.Type == reflect.TypeFor[metav1.TypeMeta]():
+		case f.Anonymous && name == "":
+			out = append(out, fields(f.Type)...)
+		default:
+			out = append(out, f)
 		}
 	}
 	return out

@@ -1,22 +1,21 @@
 // Copyright The Drover Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Package work holds the kinds of work.open-cluster-management.io/v1 as Go
-// structs for controllers. Fields, conditions and reasons are those of Open
-// Cluster Management; the condition Healthy is Drover's addition.
+// Package work holds the kinds of work.open-cluster-management.io as Go structs
+// for controllers. Fields, conditions and reasons are those of Open Cluster
+// Management; what Drover adds to them is marked.
 package work
 
-import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-)
-
-// Group, Version and the resource as the store and the API name it.
+// Group, versions and resources as the store and the API name them.
 const (
 	Group    = "work.open-cluster-management.io"
 	Version  = "v1"
 	Kind     = "ManifestWork"
 	Resource = "manifestworks." + Group
+
+	VersionReplicaSet   = "v1alpha1"
+	KindReplicaSet      = "ManifestWorkReplicaSet"
+	ResourceReplicaSets = "manifestworkreplicasets." + Group
 )
 
 // Finalizer keeps a ManifestWork until its agent has removed what it applied.
@@ -55,6 +54,15 @@ const (
 	// ConditionHealthy says whether every object is as desired and ready, by
 	// kstatus, at the applied generation. OCM's Available means existence only.
 	ConditionHealthy = "Healthy"
+
+	ConditionProgressing = "Progressing"
+	ConditionDegraded    = "Degraded"
+	// ConditionComplete is true when a condition rule says so: the work is not
+	// applied again.
+	ConditionComplete = "Complete"
+	ConditionDeleting = "Deleting"
+	// ConditionFeedbackSynced is of a manifest with feedback rules.
+	ConditionFeedbackSynced = "StatusFeedbackSynced"
 )
 
 // Reasons of the conditions of a work.
@@ -87,96 +95,3 @@ const (
 	StrategyServerSide = "ServerSideApply"
 	StrategyReadOnly   = "ReadOnly"
 )
-
-// ManifestWork is a set of manifests for the cluster its namespace is named after.
-type ManifestWork struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-
-	Spec   ManifestWorkSpec   `json:"spec"`
-	Status ManifestWorkStatus `json:"status,omitempty"`
-}
-
-// ManifestWorkSpec is what the cluster should run, and how.
-type ManifestWorkSpec struct {
-	Workload        Workload         `json:"workload,omitempty"`
-	DeleteOption    *DeleteOption    `json:"deleteOption,omitempty"`
-	ManifestConfigs []ManifestConfig `json:"manifestConfigs,omitempty"`
-	// Executor is accepted and stored; the agent refuses to apply a work that
-	// names one, since it does not impersonate yet.
-	Executor *runtime.RawExtension `json:"executor,omitempty"`
-}
-
-// Workload is the list of manifests.
-type Workload struct {
-	Manifests []runtime.RawExtension `json:"manifests,omitempty"`
-}
-
-// DeleteOption says what happens to applied objects when the work is deleted.
-type DeleteOption struct {
-	PropagationPolicy       string            `json:"propagationPolicy,omitempty"`
-	SelectivelyOrphans      *SelectiveOrphans `json:"selectivelyOrphans,omitempty"`
-	TTLSecondsAfterFinished *int64            `json:"ttlSecondsAfterFinished,omitempty"`
-}
-
-// SelectiveOrphans names the objects that stay.
-type SelectiveOrphans struct {
-	OrphaningRules []ResourceIdentifier `json:"orphaningRules,omitempty"`
-}
-
-// ResourceIdentifier names one object of a work. In manifestConfigs "*" matches any.
-type ResourceIdentifier struct {
-	Group     string `json:"group,omitempty"`
-	Resource  string `json:"resource"`
-	Namespace string `json:"namespace,omitempty"`
-	Name      string `json:"name"`
-}
-
-// ManifestConfig is how one object is applied; the first match wins.
-type ManifestConfig struct {
-	ResourceIdentifier ResourceIdentifier `json:"resourceIdentifier"`
-	UpdateStrategy     *UpdateStrategy    `json:"updateStrategy,omitempty"`
-}
-
-// UpdateStrategy is one of the Strategy constants.
-type UpdateStrategy struct {
-	Type            string           `json:"type"`
-	ServerSideApply *ServerSideApply `json:"serverSideApply,omitempty"`
-}
-
-// ServerSideApply tunes the strategy of that name.
-type ServerSideApply struct {
-	Force        bool   `json:"force,omitempty"`
-	FieldManager string `json:"fieldManager,omitempty"`
-}
-
-// ManifestWorkStatus is what the agent reported, and when it was true.
-type ManifestWorkStatus struct {
-	Conditions     []metav1.Condition `json:"conditions,omitempty"`
-	ResourceStatus ResourceStatus     `json:"resourceStatus,omitempty"`
-	// AppliedDigest is Drover's addition: the digest of the content that the
-	// conditions speak of.
-	AppliedDigest string `json:"appliedDigest,omitempty"`
-}
-
-// ResourceStatus holds one entry a manifest.
-type ResourceStatus struct {
-	Manifests []ManifestCondition `json:"manifests,omitempty"`
-}
-
-// ManifestCondition is the state of one manifest.
-type ManifestCondition struct {
-	ResourceMeta ResourceMeta       `json:"resourceMeta"`
-	Conditions   []metav1.Condition `json:"conditions"`
-}
-
-// ResourceMeta names the object of a manifest as the cluster knows it.
-type ResourceMeta struct {
-	Ordinal   int32  `json:"ordinal"`
-	Group     string `json:"group,omitempty"`
-	Version   string `json:"version,omitempty"`
-	Kind      string `json:"kind,omitempty"`
-	Resource  string `json:"resource,omitempty"`
-	Name      string `json:"name,omitempty"`
-	Namespace string `json:"namespace,omitempty"`
-}
