@@ -25,7 +25,7 @@ import (
 // query decodes the query parameters into options of meta.k8s.io.
 func (c *call) query(into runtime.Object) error {
 	if err := metascheme.ParameterCodec.DecodeParameters(c.r.URL.Query(), metav1.SchemeGroupVersion, into); err != nil {
-		return badRequest("query: %v", err)
+		return badRequest("%v", err)
 	}
 	return nil
 }

@@ -137,7 +137,7 @@ func (c *call) patched(form types.PatchType, body []byte, live map[string]any, v
 func decodePatch(body []byte) (patch map[string]any, strict []string, err error) {
 	problems, err := kjson.UnmarshalStrict(body, &patch)
 	if err != nil {
-		return nil, nil, badRequest("the patch is not a JSON object: %v", err)
+		return nil, nil, badRequest("error decoding patch: %v", err)
 	}
 	if patch == nil {
 		return nil, nil, badRequest("the patch is empty: want a JSON object")

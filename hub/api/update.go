@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metavalidation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/drover-io/drover/hub/store"
 )
@@ -208,6 +209,11 @@ func (c *call) checkIdentity(obj, old map[string]any) error {
 		return badRequest("metadata: expected an object")
 	}
 	if uid := metaString(obj, "uid"); uid != "" && uid != metaString(old, "uid") {
+		if c.info.Verb == "patch" {
+			// a patch states no precondition: it would change the field
+			return apierrors.NewInvalid(c.res.GVK.GroupKind(), name,
+				field.ErrorList{field.Invalid(field.NewPath("metadata", "uid"), uid, "field is immutable")})
+		}
 		return apierrors.NewConflict(c.groupResource(), name,
 			fmt.Errorf("Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, metaString(old, "uid")))
 	}

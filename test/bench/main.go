@@ -69,7 +69,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, managed.Stop()) }()
-	hub, err := local.Programs(o.bin).StartHub(ctx, dir, "127.0.0.1:0")
+	hub, err := local.Programs(o.bin).StartHub(ctx, dir, "127.0.0.1:0", local.Unlimited()...)
 	if hub.Process != nil {
 		defer func() { hub.Process.Stop(20 * time.Second) }()
 	}

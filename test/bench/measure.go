@@ -256,7 +256,7 @@ func (b *bench) hubStart(ctx context.Context) error {
 	address := b.hub.Address()
 	b.hub.Process.Stop(20 * time.Second)
 	began = time.Now()
-	if err := b.hub.Start(ctx, address); err != nil {
+	if err := b.hub.Start(ctx, address, local.Unlimited()...); err != nil {
 		return err
 	}
 	figure(fmt.Sprintf("hub start to serving, %d objects", b.objects), "%.2f s", time.Since(began).Seconds())

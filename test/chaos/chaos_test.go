@@ -185,7 +185,7 @@ func (r *runner) run(t *testing.T) {
 
 // insist repeats what a person would when the hub dies under a request.
 func (r *runner) insist(t *testing.T, f func(context.Context) error) {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(settleLimit)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		err := f(ctx)
@@ -194,7 +194,7 @@ func (r *runner) insist(t *testing.T, f func(context.Context) error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("seed %d: the hub has not answered for a minute: %v", r.plan.seed, err)
+			t.Errorf("seed %d: the hub has not done it for %s: %v", r.plan.seed, settleLimit, err)
 			return
 		}
 		time.Sleep(50 * time.Millisecond) // between attempts

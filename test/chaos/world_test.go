@@ -61,7 +61,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.proxy.close)
-	w.hub, err = local.Programs(binaries).StartHub(t.Context(), t.TempDir(), w.address, "--advertise", w.proxy.url())
+	w.hub, err = local.Programs(binaries).StartHub(t.Context(), t.TempDir(), w.address, hubArgs(w.proxy)...)
 	t.Cleanup(func() {
 		if w.hub.Process != nil {
 			w.hub.Process.Kill()
@@ -80,6 +80,10 @@ func newWorld(t *testing.T) *world {
 	}
 	w.watch(t)
 	return w
+}
+
+func hubArgs(p *proxy) []string {
+	return append(local.Unlimited(), "--advertise", p.url())
 }
 
 func (w *world) startAgent(t *testing.T) {
@@ -160,13 +164,17 @@ func (w *world) inform(t *testing.T, c dynamic.Interface, r schema.GroupVersionR
 	return i.GetStore()
 }
 
-// disturb kills and cuts at random until ctx ends, and leaves everything running.
+// disturbances is how often something fails under one batch: often enough to
+// meet every step, and not so often that nobody ever gets anywhere.
+const disturbances = 8
+
+// disturb kills and cuts at random, and leaves everything running.
 func (w *world) disturb(ctx context.Context, t *testing.T, r *rand.Rand, log func(string)) {
-	for {
+	for range disturbances {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Duration(200+r.IntN(700)) * time.Millisecond): // when it happens is the point
+		case <-time.After(time.Duration(200+r.IntN(1000)) * time.Millisecond): // when it happens is the point
 		}
 		d := time.Duration(r.IntN(1500)) * time.Millisecond
 		switch n := r.IntN(10); {
@@ -177,7 +185,7 @@ func (w *world) disturb(ctx context.Context, t *testing.T, r *rand.Rand, log fun
 		case n < 6:
 			log("kill -9 of the hub")
 			w.hub.Process.Kill()
-			if err := w.hub.Start(t.Context(), w.address, "--advertise", w.proxy.url()); err != nil {
+			if err := w.hub.Start(t.Context(), w.address, hubArgs(w.proxy)...); err != nil {
 				t.Error(err)
 				return
 			}

@@ -75,7 +75,8 @@ func (k *Kind) Schemas(v2 bool) (map[string]*spec.Schema, error) {
 
 func (k *Kind) native(structural *structuralschema.Structural, prefix string) *spec.Schema {
 	s := structural.ToKubeOpenAPI()
-	s.SetProperty("metadata", *spec.RefSchema(prefix + modelObjectMeta).WithDescription("Standard object's metadata."))
+	s.SetProperty("metadata", *spec.RefSchema(prefix + modelObjectMeta).WithDescription("Standard object's metadata. " +
+		"More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata"))
 	s.SetProperty("apiVersion", typeMetaProperty("apiVersion"))
 	s.SetProperty("kind", typeMetaProperty("kind"))
 	embed(s, prefix)

@@ -30,7 +30,7 @@ func startDrover(ctx context.Context, o options, dir string, managed *kube.Clust
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	hub, err := local.Programs(o.bin).StartHub(ctx, dir, "127.0.0.1:0")
+	hub, err := local.Programs(o.bin).StartHub(ctx, dir, "127.0.0.1:0", local.Unlimited()...)
 	var stops stack
 	if hub.Process != nil {
 		stops.push(func() { hub.Process.Stop(stopLimit) })
