@@ -10,7 +10,7 @@ LDFLAGS     := -s -w -X github.com/drover-io/drover/shared/daemon.version=$(VERS
 BUILD       := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags "$(LDFLAGS)"
 GOTEST      := $(GO) test -tags $(TAGS)
 # Packages whose tests run the real programs; they are built without the race detector.
-PROGRAMS    := ./test/e2e/... ./test/kube/...
+PROGRAMS    := $(addsuffix /...,$(addprefix ./test/,e2e kube informers signin conformance chaos))
 
 .DEFAULT_GOAL := help
 
@@ -32,9 +32,13 @@ build: ## bin/drover-hub, bin/drover-agent and bin/drover
 kubernetes: ## bin/kubetest, a real Kubernetes control plane for tests and the demo
 	@test/kubernetes/build.sh bin/kubetest
 
+.PHONY: openid
+openid: ## bin/openidtest, a real identity provider for tests
+	@test/openid/build.sh bin/openidtest
+
 .PHONY: test
-test: kubernetes vet ## every test
-	$(GOTEST) -race -timeout 25m $$($(GO) list -tags $(TAGS) ./... | grep -v -e /test/e2e -e /test/kube)
+test: kubernetes openid vet ## every test
+	$(GOTEST) -race -timeout 25m $$($(GO) list -tags $(TAGS) ./... | grep -vFx "$$($(GO) list -tags $(TAGS) $(PROGRAMS))")
 	$(GOTEST) -timeout 25m $(PROGRAMS)
 
 .PHONY: test-short
@@ -48,6 +52,19 @@ e2e: kubernetes ## the real programs against a real Kubernetes
 .PHONY: bench
 bench: build kubernetes ## figures: latency, memory, start time, sizes
 	@$(GO) run ./test/bench $(BENCH)
+
+.PHONY: bench-api
+bench-api: build kubernetes ## figures: the API beside a real kube-apiserver with etcd, and batches in the process
+	@$(GOTEST) -run '^$$' -bench 'Batch' -benchtime 3s ./hub/store
+	@$(GO) run ./test/bench/api $(BENCH)
+
+.PHONY: bench-delivery
+bench-delivery: build kubernetes ## figures: works on their way to a cluster; OCM=DIR measures Open Cluster Management beside
+	@$(GO) run ./test/bench/delivery $(if $(OCM),-ocm $(OCM)) $(BENCH)
+
+.PHONY: chaos
+chaos: kubernetes ## SEEDS (default 1000) random plans under kills and cuts
+	$(GOTEST) -timeout 3h -v ./test/chaos -seeds $(or $(SEEDS),1000)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 20s) each

@@ -14,7 +14,6 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/client-go/rest"
 
-	"github.com/drover-io/drover/agent/apply"
 	"github.com/drover-io/drover/agent/collect"
 	"github.com/drover-io/drover/agent/link"
 	"github.com/drover-io/drover/agent/state"
@@ -139,26 +138,24 @@ func (a *Agent) serve(ctx context.Context, dir *state.Dir, creds *credentials) e
 	var err error
 	s.link, err = link.New(link.Config{
 		URLs: creds.home.URLs, Cluster: creds.home.Cluster, TrustDomain: creds.home.TrustDomain,
-		TLS: creds.tls, Hello: s.hello, Log: a.log, Pace: a.cfg.Pace,
+		TLS: creds.tls, Hello: s.hello, Serve: s.services(), Log: a.log, Pace: a.cfg.Pace,
 	})
 	if err != nil {
 		return err
 	}
 	creds.renewed = s.link.Reconnect
 	s.host = collect.NewHost(a.cfg.StateDir)
-	s.reports = link.NewOutbox(link.OutboxConfig[wire.Report]{Send: s.sendReport, Log: a.log})
+	s.reports = link.NewOutbox(link.OutboxConfig[wire.Report]{SendMany: s.sendReports, Max: wire.MaxReports, Log: a.log})
+	s.bundles = &fetcher{dir: dir, urls: creds.home.URLs, tls: creds.tls, log: a.log}
 	if a.kube != nil {
 		if s.kube, err = collect.NewKubernetes(a.kube); err != nil {
 			return err
 		}
-		s.engine, err = apply.New(apply.Config{
-			Kubernetes: a.kube, Records: dir, Content: s.content, Report: s.report, Log: a.log,
-		})
-		if err != nil {
+		if err = s.newEngine(); err != nil {
 			return err
 		}
 	}
-	if s.desired, err = dir.Desired(); err != nil {
+	if err := s.loadDesired(); err != nil {
 		return err
 	}
 	a.log.Info("agent starts", zap.String("cluster", creds.home.Cluster), zap.Strings("hub", creds.home.URLs),
@@ -175,6 +172,12 @@ func (a *Agent) serve(ctx context.Context, dir *state.Dir, creds *credentials) e
 		s.engine.Sync(s.desired.Items)
 		g.Go("apply", func(ctx context.Context) error {
 			if err := s.engine.Run(ctx); err != nil {
+				return err
+			}
+			return ctx.Err()
+		})
+		g.Go("observe", func(ctx context.Context) error {
+			if err := s.observer.Run(ctx); err != nil {
 				return err
 			}
 			return ctx.Err()

@@ -20,6 +20,7 @@ import (
 	"github.com/drover-io/drover/agent/apply"
 	"github.com/drover-io/drover/agent/collect"
 	"github.com/drover-io/drover/agent/link"
+	"github.com/drover-io/drover/agent/observe"
 	"github.com/drover-io/drover/agent/state"
 	"github.com/drover-io/drover/shared/daemon"
 	"github.com/drover-io/drover/shared/wire"
@@ -36,12 +37,15 @@ type session struct {
 	link    *link.Link
 	host    *collect.Host
 	reports *link.Outbox[wire.Report]
-	// kube and engine are nil for a node agent.
-	kube   *collect.Kubernetes
-	engine *apply.Engine
+	bundles *fetcher
+	// kube, engine and observer are nil for a node agent.
+	kube     *collect.Kubernetes
+	engine   *apply.Engine
+	observer *observe.Observer
 
 	mu      sync.Mutex
 	desired wire.Desired
+	signed  bool                  // a signed list was taken over once: no other is any more
 	last    wire.KubernetesStatus // of the last collection
 }
 
@@ -101,44 +105,6 @@ func (s *session) runConnected(ctx context.Context) error {
 	}
 }
 
-// look asks the hub what the cluster should run and takes it over.
-func (s *session) look(ctx context.Context) error {
-	if s.engine == nil {
-		return nil
-	}
-	s.mu.Lock()
-	have := s.desired
-	s.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	var got wire.Desired
-	err := s.link.Request(ctx, wire.ServiceDesired, wire.DesiredRequest{Epoch: have.Epoch, Generation: have.Generation}, &got)
-	switch {
-	case err != nil:
-		return err
-	case got.Error != "":
-		return errors.New(got.Error)
-	case got.Unchanged:
-		return nil
-	case got.Epoch == have.Epoch && got.Generation < have.Generation:
-		return nil // an answer from the past, of a replica that lags
-	}
-	if err := s.dir.SaveDesired(got); err != nil {
-		return fmt.Errorf("save desired state: %w", err)
-	}
-	s.mu.Lock()
-	s.desired = got
-	s.mu.Unlock()
-	s.engine.Sync(got.Items)
-	if got.Epoch != have.Epoch {
-		// A hub with another history may know nothing of what was reported.
-		for _, r := range s.engine.Reports() {
-			s.report(r)
-		}
-	}
-	return nil
-}
-
 // content gives the engine what a digest names: from disk, else from the hub.
 func (s *session) content(ctx context.Context, digest string) ([]byte, error) {
 	data, err := s.dir.Content(digest)
@@ -158,12 +124,6 @@ func (s *session) content(ctx context.Context, digest string) ([]byte, error) {
 }
 
 func (s *session) report(r wire.Report) { s.reports.Put(r.UID, r) }
-
-func (s *session) sendReport(ctx context.Context, _ string, r wire.Report) (wire.Ack, error) {
-	var ack wire.Ack
-	err := s.link.Request(ctx, wire.ServiceReport, r, &ack)
-	return ack, err
-}
 
 // watchIdentity reacts when the hub says that this identity is over. With a
 // token at hand the agent joins again; without one it keeps running what runs,

@@ -4,7 +4,6 @@
 package hub
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"net/http"
@@ -19,7 +18,9 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
+	"github.com/drover-io/drover/hub/api"
 	"github.com/drover-io/drover/hub/gateway"
+	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/daemon"
 )
 
@@ -34,10 +35,10 @@ type stats struct {
 	authorizer    authorizer.UnconditionalAuthorizer
 	started       time.Time
 
-	gateway  func() gateway.Stats
-	revision func() uint64
-	objects  func() int
-	healthy  func() error
+	gateway func() gateway.Stats
+	store   func() store.Stats
+	api     func() api.Stats
+	healthy func() error
 
 	mu       sync.Mutex
 	requests map[requestKind]uint64
@@ -52,8 +53,8 @@ type requestKind struct {
 func newStats(p *parts, authn authenticator.Request, authz authorizer.UnconditionalAuthorizer) *stats {
 	return &stats{
 		authenticator: authn, authorizer: authz, started: time.Now(),
-		gateway: func() gateway.Stats { return p.gateway.Stats() }, revision: p.store.Revision, objects: p.store.Objects,
-		healthy:  p.broker.Healthy,
+		gateway: func() gateway.Stats { return p.gateway.Stats() }, store: p.store.Stats,
+		api: func() api.Stats { return p.api.Stats() }, healthy: p.broker.Healthy,
 		requests: map[requestKind]uint64{},
 	}
 }
@@ -152,14 +153,14 @@ func (s *stats) text() []byte {
 	e.labelled("drover_hub_filter_violations_total", "Sessions ended because the agent broke a rule of the protocol.", "rule", g.FilterViolations)
 	e.labelled("drover_hub_sessions_closed_total", "Sessions that ended.", "cause", g.Closed)
 
-	e.one("drover_hub_store_revision", "gauge", "Newest revision of the objects.", float64(s.revision()))
-	e.one("drover_hub_store_objects", "gauge", "Objects of all kinds.", float64(s.objects()))
+	storeSeries(&e, s.store())
 	healthy := 1.0
 	if s.healthy() != nil {
 		healthy = 0
 	}
 	e.one("drover_hub_broker_healthy", "gauge", "Whether the broker takes writes, 1 or 0.", healthy)
 	s.requestSeries(&e)
+	apiSeries(&e, s.api())
 	s.process(&e)
 	return e.buffer.Bytes()
 }
@@ -207,42 +208,3 @@ func residentMemory() (uint64, bool) {
 	pages, err := strconv.ParseUint(fields[1], 10, 64)
 	return pages * uint64(os.Getpagesize()), err == nil
 }
-
-// exposition writes the text format.
-type exposition struct {
-	buffer bytes.Buffer
-	name   string // of the family begun last
-}
-
-func (e *exposition) family(name, kind, help string) {
-	e.name = name
-	fmt.Fprintf(&e.buffer, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
-}
-
-func (e *exposition) one(name, kind, help string, value float64) {
-	e.family(name, kind, help)
-	fmt.Fprintf(&e.buffer, "%s %s\n", name, number(value))
-}
-
-func (e *exposition) series(label, value string, n float64) {
-	value = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(value)
-	fmt.Fprintf(&e.buffer, "%s{%s=\"%s\"} %s\n", e.name, label, value, number(n))
-}
-
-// labelled writes a counter by label; what is beyond maxSeries counts as "other".
-func (e *exposition) labelled(name, help, label string, counts map[string]uint64) {
-	e.family(name, "counter", help)
-	other := uint64(0)
-	for i, value := range slices.Sorted(maps.Keys(counts)) {
-		if i >= maxSeries {
-			other += counts[value]
-			continue
-		}
-		e.series(label, value, float64(counts[value]))
-	}
-	if other > 0 {
-		e.series(label, "other", float64(other))
-	}
-}
-
-func number(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }

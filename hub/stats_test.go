@@ -17,8 +17,11 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 
+	"github.com/drover-io/drover/hub/api"
 	"github.com/drover-io/drover/hub/auth"
 	"github.com/drover-io/drover/hub/gateway"
+	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/shared/histogram"
 )
 
 // fakeStats are those of a hub that is nowhere; header "User" logs in.
@@ -26,6 +29,10 @@ func fakeStats() *stats {
 	refusals := map[string]uint64{"line\nbreak \"quoted\"": 1}
 	for i := range 3 * maxSeries {
 		refusals[fmt.Sprintf("reason-%03d", i)] = 1
+	}
+	h := histogram.New(.5, 1, 10)
+	for _, v := range []float64{.5, .75, 5, 50} {
+		h.Observe(v)
 	}
 	return &stats{
 		authenticator: authenticator.RequestFunc(func(r *http.Request) (*authenticator.Response, bool, error) {
@@ -41,8 +48,15 @@ func fakeStats() *stats {
 		gateway: func() gateway.Stats {
 			return gateway.Stats{Sessions: 3, BytesFromAgents: 1 << 53, Refusals: refusals}
 		},
-		revision: func() uint64 { return 179524358600000 },
-		objects:  func() int { return 7 },
+		store: func() store.Stats {
+			return store.Stats{Revision: 179524358600000, Objects: 7, Commits: h.Read(), Batches: h.Read()}
+		},
+		api: func() api.Stats {
+			return api.Stats{Watches: 5, Sent: 9, Requests: map[api.Request]histogram.Snapshot{
+				{Verb: "list", Resource: "manifestworks.work.open-cluster-management.io", Code: 200}: h.Read(),
+				{Verb: "get", Resource: "manifestworks.work.open-cluster-management.io", Code: 404}:  h.Read(),
+			}}
+		},
 		healthy:  func() error { return errors.New("disk is full") },
 		requests: map[requestKind]uint64{},
 	}
@@ -124,9 +138,18 @@ func TestMetricsText(t *testing.T) {
 			families[current] = fields[3]
 		default:
 			m := seriesRE.FindStringSubmatch(line)
-			if m == nil || m[1] != current || series[m[1]+m[2]] {
+			if m == nil || series[m[1]+m[2]] {
 				t.Errorf("line %q", line)
 				continue
+			}
+			name := m[1]
+			if families[current] == "histogram" {
+				for _, part := range []string{"_bucket", "_sum", "_count"} {
+					name = strings.TrimSuffix(name, part)
+				}
+			}
+			if name != current {
+				t.Errorf("line %q stands with %s", line, current)
 			}
 			series[m[1]+m[2]] = true
 			if perFamily[current]++; perFamily[current] > maxSeries+1 {
@@ -136,7 +159,7 @@ func TestMetricsText(t *testing.T) {
 	}
 	unit := regexp.MustCompile(`_(milliseconds|ms|minutes|kilobytes|megabytes|kb|mb|percent|count|sum|bucket)$`)
 	for name, kind := range families {
-		if (kind == "counter") != strings.HasSuffix(name, "_total") || (kind != "counter" && kind != "gauge") {
+		if (kind == "counter") != strings.HasSuffix(name, "_total") || (kind != "counter" && kind != "gauge" && kind != "histogram") {
 			t.Errorf("%s is a %s", name, kind)
 		}
 		if unit.MatchString(strings.TrimSuffix(name, "_total")) {
@@ -152,6 +175,15 @@ func TestMetricsText(t *testing.T) {
 		"drover_hub_store_revision 179524358600000\n",
 		"drover_hub_store_objects 7\n",
 		"drover_hub_broker_healthy 0\n",
+		"drover_hub_api_requests_in_flight{kind=\"watch\"} 5\n",
+		"drover_hub_api_sent_events_total 9\n",
+		"drover_hub_store_commit_duration_seconds_bucket{le=\"0.5\"} 1\n",
+		"drover_hub_store_commit_duration_seconds_bucket{le=\"10\"} 3\n",
+		"drover_hub_store_commit_duration_seconds_bucket{le=\"+Inf\"} 4\n",
+		"drover_hub_store_commit_duration_seconds_sum 56.25\n",
+		"drover_hub_store_commit_duration_seconds_count 4\n",
+		`drover_hub_api_request_duration_seconds_bucket{verb="list",resource="manifestworks.work.open-cluster-management.io",code="200",le="1"} 2` + "\n",
+		`drover_hub_api_request_duration_seconds_count{verb="get",resource="manifestworks.work.open-cluster-management.io",code="404"} 4` + "\n",
 		`drover_hub_refusals_total{reason="line\nbreak \"quoted\""} 1` + "\n",
 		fmt.Sprintf("drover_hub_refusals_total{reason=\"other\"} %d\n", 2*maxSeries+1),
 		`drover_hub_api_requests_total{verb="get",code="200"} 3` + "\n",

@@ -5,16 +5,13 @@ package apply
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
-	"time"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -22,21 +19,16 @@ import (
 	"github.com/drover-io/drover/shared/wire"
 )
 
-const (
-	// establishTimeout bounds the wait for the CRDs of a work. What does not make
-	// it in time is tried again later.
-	establishTimeout = 30 * time.Second
-	// servedTimeout bounds the wait for the kind of an established CRD.
-	servedTimeout = 10 * time.Second
-)
-
 // task is one manifest on its way to the cluster.
 type task struct {
+	content  *content
 	manifest *manifest
 	result   *result
 	strategy strategy
-	awaited  bool // its kind comes from a CRD of the same work, not served yet
-	exists   bool // it was on the cluster before
+	awaited  bool   // its kind is not served yet, but will be by the same work
+	exists   bool   // it was on the cluster before
+	foreign  bool   // made by somebody else, and not taken over yet
+	former   string // field manager that the record has and the strategy no longer names
 }
 
 // apply brings the content of want to the cluster. What went wrong with one
@@ -46,10 +38,11 @@ func (e *Engine) apply(ctx context.Context, it *item, want wire.Item) error {
 	if err != nil {
 		return err
 	}
+	defer c.Close()
 	if len(it.results) != len(c.manifests) {
 		it.results = make([]result, len(c.manifests))
 	}
-	tasks, err := e.prepare(ctx, it, c)
+	tasks, err := e.prepare(ctx, it, c, want.Policy)
 	if err != nil {
 		return err
 	}
@@ -57,7 +50,7 @@ func (e *Engine) apply(ctx context.Context, it *item, want wire.Item) error {
 	if tasks, err = e.plan(it, want, c, tasks); err != nil {
 		return err
 	}
-	if err := e.send(ctx, tasks); err != nil {
+	if err := e.send(ctx, it, tasks); err != nil {
 		return err
 	}
 	for i := range it.results {
@@ -70,17 +63,17 @@ func (e *Engine) apply(ctx context.Context, it *item, want wire.Item) error {
 
 // prepare finds out what each manifest that is still to be applied is on this
 // cluster, and looks at the live object. It returns those that can be applied.
-func (e *Engine) prepare(ctx context.Context, it *item, c *content) ([]*task, error) {
-	provided := providedKinds(c)
+func (e *Engine) prepare(ctx context.Context, it *item, c *content, policy wire.Policy) ([]*task, error) {
+	promised := promisedKinds(c)
 	var tasks []*task
 	for i := range c.manifests {
 		m, r := &c.manifests[i], &it.results[i]
-		if r.report.Applied && !it.state.repair {
+		if r.report.Applied && !r.redo {
 			continue
 		}
 		r.begin(m)
-		t := &task{manifest: m, result: r}
-		if err := e.recognise(ctx, c, t, provided); err != nil {
+		t := &task{content: c, manifest: m, result: r}
+		if err := e.recognise(ctx, t, promised); err != nil {
 			if ctx.Err() != nil || unreachable(err) {
 				return nil, apiError(err)
 			}
@@ -89,90 +82,123 @@ func (e *Engine) prepare(ctx context.Context, it *item, c *content) ([]*task, er
 		}
 		tasks = append(tasks, t)
 	}
-	known := make(map[identity]object, len(it.rec.Inventory))
-	for _, o := range it.rec.Inventory {
-		known[o.identity()] = o
+	if err := e.examine(ctx, it, tasks); err != nil {
+		return nil, err
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelRequests)
 	for _, t := range tasks {
-		group.Go(func() error {
-			err := e.examine(gctx, t, known)
-			if err != nil && !unreachable(err) {
-				t.result.fail(err)
-				return nil
-			}
-			return err
-		})
+		if t.foreign && t.strategy.writes() && t.result.report.ApplyMessage == "" {
+			group.Go(func() error { return e.adopt(gctx, t, policy.Adoption) })
+		}
 	}
 	if err := group.Wait(); err != nil {
 		return nil, apiError(err)
 	}
-	ready := tasks[:0]
-	for _, t := range tasks {
-		if t.result.report.ApplyMessage == "" {
-			ready = append(ready, t)
+	return slices.DeleteFunc(tasks, func(t *task) bool { return t.result.report.ApplyMessage != "" }), nil
+}
+
+// promises are kinds and group versions that the content itself brings.
+type promises struct {
+	kinds  map[schema.GroupVersionKind]kind
+	served map[schema.GroupVersion]bool
+}
+
+func promisedKinds(c *content) promises {
+	p := promises{kinds: make(map[schema.GroupVersionKind]kind), served: make(map[schema.GroupVersion]bool)}
+	for i := range c.manifests {
+		m := &c.manifests[i]
+		maps.Copy(p.kinds, m.defines)
+		if !m.serves.Empty() {
+			p.served[m.serves] = true
 		}
 	}
-	return ready, nil
+	return p
 }
 
 // recognise resolves the kind of a manifest and everything that follows from it.
-func (e *Engine) recognise(ctx context.Context, c *content, t *task, provided map[schema.GroupVersionKind]kind) error {
-	m, r := t.manifest, t.result
+func (e *Engine) recognise(ctx context.Context, t *task, promised promises) error {
+	m := t.manifest
 	if m.problem != "" {
-		return &manifestError{m.problem}
+		return &manifestError{message: m.problem}
 	}
 	k, err := e.cluster.resolve(ctx, m.gvk)
 	var unknown *noMatchError
-	if promised, ok := provided[m.gvk]; ok && errors.As(err, &unknown) {
-		k, err, t.awaited = promised, nil, true
+	if errors.As(err, &unknown) || (err != nil && promised.served[m.gvk.GroupVersion()] && !unreachable(err)) {
+		if defined, ok := promised.kinds[m.gvk]; ok {
+			k, err, t.awaited = defined, nil, true
+		} else if promised.served[m.gvk.GroupVersion()] {
+			t.awaited, t.result.managed = true, true
+			return nil // what it is will be known when the APIService is there
+		}
 	}
 	if err != nil {
 		return err
 	}
-	if err := settle(m, k); err != nil {
-		return err
+	return t.settle(k)
+}
+
+// settle checks the manifest against its kind.
+func (t *task) settle(k kind) error {
+	m, r := t.manifest, t.result
+	switch {
+	case k.namespaced && m.id.Namespace == "":
+		return &manifestError{message: fmt.Sprintf("metadata.namespace is missing: a %s lives in a namespace", m.id.Kind)}
+	case !k.namespaced:
+		m.id.Namespace = ""
 	}
-	if t.strategy, err = strategyFor(c.configs, m.id, k.resource); err != nil {
-		return &manifestError{err.Error()}
+	var err error
+	if t.strategy, err = strategyFor(t.content.configs, m.id, k.resource); err != nil {
+		return err
 	}
 	r.managed = t.strategy.kind != work.StrategyReadOnly
 	r.name(m, k.resource)
+	r.obj.Manager = t.strategy.manager
+	r.rules = rulesFor(t.content.configs, m.id, k.resource)
 	return nil
 }
 
-// settle checks the namespace of a manifest against the scope of its kind.
-func settle(m *manifest, k kind) error {
-	switch {
-	case k.namespaced && m.id.Namespace == "":
-		return &manifestError{fmt.Sprintf("metadata.namespace is missing: a %s lives in a namespace", m.id.Kind)}
-	case !k.namespaced && m.id.Namespace != "":
-		m.id.Namespace = ""
-		unstructured.RemoveNestedField(m.object.Object, "metadata", "namespace")
-	}
-	return nil
-}
-
-// examine looks at the live object, so that the plan knows whether it would be
+// examine looks at the live objects, so that the plan knows which would be
 // created, kept or taken over.
-func (e *Engine) examine(ctx context.Context, t *task, known map[identity]object) error {
-	if t.awaited {
-		return nil
+func (e *Engine) examine(ctx context.Context, it *item, tasks []*task) error {
+	var present []*task
+	var objects []object
+	for _, t := range tasks {
+		if !t.awaited {
+			present, objects = append(present, t), append(objects, t.result.obj)
+		}
 	}
+	sights, err := e.cluster.survey(ctx, objects)
+	if err != nil {
+		return apiError(err)
+	}
+	known := it.rec.held()
+	for i, t := range present {
+		if err := sights[i].err; err != nil {
+			t.result.fail(err)
+			continue
+		}
+		if seen := sights[i].seen; seen != nil {
+			e.recall(t, seen, known)
+		}
+	}
+	return nil
+}
+
+// recall compares what is on the cluster with what the record says of it.
+func (e *Engine) recall(t *task, seen *observation, known map[identity]object) {
 	o := &t.result.obj
-	live, err := e.cluster.observe(ctx, *o)
-	if err != nil || live == nil {
-		return err
-	}
 	before, held := known[o.identity()]
 	t.exists = true
-	o.UID = live.uid
-	o.Adopted = !live.ours
-	if held && before.UID == live.uid {
-		o.Adopted = before.Adopted
+	o.UID = seen.uid
+	o.Adopted = !seen.ours || e.adoptedBefore(o.identity(), seen.uid)
+	t.foreign = !seen.ours
+	if held && before.UID == seen.uid {
+		o.Adopted, t.foreign = before.Adopted, false
+		if before.Manager != o.Manager {
+			t.former = e.cluster.managerOf(before)
+		}
 	}
-	return nil
 }
 
 // plan claims the objects and writes down the union of what the item has and
@@ -184,225 +210,164 @@ func (e *Engine) plan(it *item, want wire.Item, c *content, tasks []*task) ([]*t
 			ids = append(ids, t.manifest.id)
 		}
 	}
-	refused, err := e.claim(want.UID, ids)
-	if err != nil {
-		return nil, err
-	}
+	claimed := e.claim(want, &it.state, ids)
 	var free []*task
 	var planned []object
 	for _, t := range tasks {
-		if owner, taken := refused[t.manifest.id]; taken && t.result.managed {
-			t.result.refused = true
-			t.result.fail(&manifestError{fmt.Sprintf("%s belongs to work %q already, so work %q may not apply it: "+
-				"remove it from one of the two", t.manifest.id, owner, want.Name)})
+		r := t.result
+		if owner, taken := claimed.refused[t.manifest.id]; taken && r.managed {
+			r.refused, r.moving = true, claimed.moving[t.manifest.id]
+			message := fmt.Sprintf("%s belongs to work %q already, so work %q may not apply it: remove it from one of the two",
+				t.manifest.id, owner, want.Name)
+			if r.moving {
+				message = fmt.Sprintf("%s will be taken over from work %q as soon as that is not being applied", t.manifest.id, owner)
+			}
+			r.fail(&manifestError{reason: wire.ApplyOwnedElsewhere, message: message})
 			continue
 		}
+		if before, moved := claimed.taken[t.manifest.id]; moved && before.UID == r.obj.UID {
+			r.obj.Adopted = before.Adopted
+		}
 		free = append(free, t)
-		if t.result.managed {
-			planned = append(planned, t.result.obj)
+		if r.managed {
+			planned = append(planned, r.obj)
 		}
 	}
 	rec := it.rec
 	rec.Name, rec.UID, rec.Generation = want.Name, want.UID, want.Generation
-	rec.Deleted = false
+	rec.Deleted, rec.Approved = false, false
 	if rec.Digest != want.Digest {
-		rec.Complete, rec.Manifests = false, nil
+		rec.Complete, rec.Manifests, rec.Total = false, nil, 0
 	}
-	rec.Digest, rec.Delete, rec.DeleteDigest = want.Digest, c.delete, want.Digest
-	rec.Inventory = unite(rec.Inventory, planned)
-	if reflect.DeepEqual(rec, it.rec) {
-		return free, nil
+	rec.Digest, rec.Bundle, rec.Delete, rec.DeleteDigest = want.Digest, c.bundle, c.delete, want.Digest
+	if rec.Complete {
+		rec.Inventory = unite(rec.Inventory, planned)
+	} else {
+		// What was dropped and not pruned yet stays the item's: it may be named again.
+		rec.Inventory = unite(rec.owned(), planned)
+		rec.Dropped = nil
 	}
-	return free, e.save(it, rec)
+	rec.Leaving = without(rec.Leaving, planned)
+	if err := e.saveChange(it, rec); err != nil {
+		e.releaseClaims(claimed, &it.state)
+		return nil, err
+	}
+	return free, e.settleClaims(claimed)
 }
 
-// send applies the tasks class by class. The error is about the API server, not
-// about a manifest.
-func (e *Engine) send(ctx context.Context, tasks []*task) error {
-	for class := range classOther + 1 {
-		group, gctx := errgroup.WithContext(ctx)
-		group.SetLimit(parallelRequests)
-		for _, t := range tasks {
-			if t.manifest.class() != class {
-				continue
-			}
-			group.Go(func() error {
-				err := e.applyOne(gctx, t)
-				if err != nil && (gctx.Err() != nil || unreachable(err)) {
-					return err
-				}
-				if err != nil {
-					t.result.fail(err)
-				}
-				return nil
-			})
-		}
-		if err := group.Wait(); err != nil {
-			return apiError(err)
-		}
-		if class == classFoundation {
-			if err := e.establish(ctx, tasks); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (e *Engine) applyOne(ctx context.Context, t *task) error {
+// applyOne brings one manifest to the cluster.
+func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 	r := t.result
 	if t.awaited {
-		if _, err := e.cluster.resolve(ctx, t.manifest.gvk); err != nil {
+		k, err := e.cluster.resolve(ctx, t.manifest.gvk)
+		if err != nil {
 			return err
+		}
+		if err := t.settle(k); err != nil {
+			return err
+		}
+		if seen, err := e.cluster.observe(ctx, r.obj); err != nil {
+			return err
+		} else if seen != nil {
+			e.recall(t, seen, it.rec.held())
 		}
 	}
 	if t.strategy.kind == work.StrategyReadOnly || (t.strategy.kind == work.StrategyCreateOnly && t.exists) {
-		r.report.Applied = true
+		r.report.Applied, r.redo, r.doubt = true, false, true // nobody has looked at its state yet
 		return nil
 	}
-	live, err := e.cluster.apply(ctx, r.obj, t.manifest.object, t.strategy.force || t.strategy.kind == work.StrategyCreateOnly)
+	live, err := e.write(ctx, t, false)
+	if t.former != "" && conflictsOnlyWith(err, t.former) {
+		t.strategy.force = true
+		live, err = e.write(ctx, t, false)
+	}
 	if err != nil {
 		return err
+	}
+	if t.former != "" {
+		e.giveUpFields(ctx, t)
 	}
 	if uid := string(live.GetUID()); uid != r.obj.UID {
 		r.obj.UID, r.obj.Adopted = uid, false
 	}
-	r.report.Applied = true
-	r.see(live)
+	r.report.Applied, r.redo = true, false
+	e.see(r, live)
+	e.settleDrift(t, live)
 	return nil
 }
 
-// establish waits until the CRDs among the tasks are served, and the kinds that
-// other tasks await with them. Giving up is no error: those tasks fail by themselves.
-func (e *Engine) establish(ctx context.Context, tasks []*task) error {
-	deadline := time.Now().Add(establishTimeout)
-	for _, t := range tasks {
-		if t.manifest.id.Kind != kindCRD || t.manifest.id.Group != groupExtensions || !t.result.report.Applied {
+// write sends one manifest, or only asks what sending it would do.
+func (e *Engine) write(ctx context.Context, t *task, dryRun bool) (*unstructured.Unstructured, error) {
+	const tries = 3 // while somebody else writes the same object
+	for try := 1; ; try++ {
+		u, err := t.content.object(t.manifest)
+		if err != nil {
+			return nil, err
+		}
+		if len(t.strategy.ignore) > 0 && t.exists {
+			switch live, err := e.cluster.get(ctx, t.result.obj); {
+			case gone(err):
+			case err != nil:
+				return nil, err
+			default:
+				if err := withhold(ctx, u, live, t.strategy.ignore, e.cluster.managerOf(t.result.obj)); err != nil {
+					return nil, err
+				}
+			}
+		}
+		live, err := e.cluster.apply(ctx, t.result.obj, u, applyOptions{
+			user: t.content.executor, manager: e.cluster.managerOf(t.result.obj), dryRun: dryRun,
+			force: t.strategy.force || t.strategy.kind == work.StrategyCreateOnly,
+		})
+		if apierrors.IsConflict(err) && u.GetResourceVersion() != "" && try < tries && !conflicting(err) {
 			continue
 		}
-		for t.result.report.Health != wire.HealthCurrent && time.Now().Before(deadline) {
-			if err := pause(ctx, pollFirst); err != nil {
-				return err
-			}
-			live, err := e.cluster.get(ctx, t.result.obj)
-			if err != nil {
-				break
-			}
-			t.result.see(live)
-		}
-		for gvk := range kindsOf(t.manifest.object) {
-			e.cluster.forgetKinds(gvk.GroupVersion())
-		}
+		return live, forbidden(err, t.content.executor)
 	}
-	deadline = time.Now().Add(servedTimeout)
-	for _, t := range tasks {
-		for t.awaited && time.Now().Before(deadline) {
-			var unknown *noMatchError
-			if _, err := e.cluster.resolve(ctx, t.manifest.gvk); !errors.As(err, &unknown) {
-				break
-			}
-			if err := pause(ctx, pollFirst); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
-// finish prunes what the content no longer names and writes the final record.
-// Every manifest was applied.
+// giveUpFields ends the ownership of the field manager with which the object was
+// applied before. Failing leaves a second owner of the same fields, which harms
+// nobody.
+func (e *Engine) giveUpFields(ctx context.Context, t *task) {
+	empty := &unstructured.Unstructured{}
+	empty.SetGroupVersionKind(t.manifest.gvk)
+	empty.SetName(t.manifest.id.Name)
+	empty.SetNamespace(t.manifest.id.Namespace)
+	_, _ = e.cluster.apply(ctx, t.result.obj, empty, applyOptions{user: t.content.executor, manager: t.former})
+}
+
+// finish writes the final record and begins to prune what the content no longer
+// names. Every manifest was applied.
 func (e *Engine) finish(ctx context.Context, it *item, want wire.Item, c *content) error {
 	var named, inventory []object
+	rec := it.rec
+	rec.Manifests, rec.Rules = nil, nil
 	for i := range it.results {
-		named = append(named, it.results[i].obj)
-		if it.results[i].managed {
-			inventory = append(inventory, it.results[i].obj)
+		r := &it.results[i]
+		if len(r.rules.Feedback)+len(r.rules.Conditions) > 0 {
+			if rec.Rules == nil {
+				rec.Rules = make(map[int]rules)
+			}
+			rec.Rules[i] = r.rules
 		}
+		named = append(named, r.obj)
+		if r.managed {
+			inventory = append(inventory, r.obj)
+			continue
+		}
+		m := r.report
+		rec.Manifests = append(rec.Manifests, wire.ManifestReport{
+			Ordinal: m.Ordinal, Group: m.Group, Version: m.Version, Kind: m.Kind, Resource: m.Resource,
+			Namespace: m.Namespace, Name: m.Name, Applied: true,
+		})
 	}
-	if err := e.prune(ctx, want, dropped(it.rec.Inventory, named), c.delete); err != nil {
+	rec.Dropped = dropped(it.rec.owned(), named)
+	rec.Complete, rec.Total, rec.Inventory = true, len(it.results), unite(nil, inventory)
+	if err := e.saveChange(it, rec); err != nil {
 		return err
 	}
-	rec := it.rec
-	rec.Complete, rec.Inventory, rec.Manifests = true, unite(nil, inventory), nil
-	for i := range it.results {
-		m := it.results[i].report
-		m.Health, m.HealthMessage, m.Available, m.AvailableMessage = "", "", false, ""
-		rec.Manifests = append(rec.Manifests, m)
-	}
-	if !reflect.DeepEqual(rec, it.rec) {
-		if err := e.save(it, rec); err != nil {
-			return err
-		}
-	}
-	e.disown(want.UID, rec.Inventory)
+	e.disown(want.UID, it.rec.owned())
+	e.prune(ctx, it, want)
 	return nil
-}
-
-// begin forgets an earlier outcome.
-func (r *result) begin(m *manifest) {
-	*r = result{report: wire.ManifestReport{Ordinal: m.ordinal, AvailableMessage: "not applied"}}
-	r.name(m, "")
-}
-
-// name writes down what the manifest is on the cluster.
-func (r *result) name(m *manifest, resource string) {
-	r.report.Group, r.report.Version, r.report.Kind = m.gvk.Group, m.gvk.Version, m.gvk.Kind
-	r.report.Resource, r.report.Namespace, r.report.Name = resource, m.id.Namespace, m.id.Name
-	r.obj.Group, r.obj.Version, r.obj.Kind = m.gvk.Group, m.gvk.Version, m.gvk.Kind
-	r.obj.Resource, r.obj.Namespace, r.obj.Name = resource, m.id.Namespace, m.id.Name
-}
-
-func (r *result) fail(err error) {
-	r.report.Applied = false
-	r.report.ApplyMessage = err.Error()
-	if apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict) {
-		r.report.ApplyMessage += " (updateStrategy ServerSideApply with force: true takes the fields over)"
-	}
-	var own *manifestError
-	r.lasting = permanent(err) || (errors.As(err, &own) && !r.refused)
-}
-
-// manifestError is found by the engine, not by the API server.
-type manifestError struct{ message string }
-
-func (e *manifestError) Error() string { return e.message }
-
-func apiError(err error) error {
-	if unreachable(err) {
-		return fmt.Errorf("the kube-apiserver does not answer: %w", err)
-	}
-	return err
-}
-
-// providedKinds are the kinds that the CRDs among the manifests define.
-func providedKinds(c *content) map[schema.GroupVersionKind]kind {
-	provided := make(map[schema.GroupVersionKind]kind)
-	for i := range c.manifests {
-		m := &c.manifests[i]
-		if m.problem == "" && m.id.Kind == kindCRD && m.id.Group == groupExtensions {
-			maps.Copy(provided, kindsOf(m.object))
-		}
-	}
-	return provided
-}
-
-func kindsOf(crd *unstructured.Unstructured) map[schema.GroupVersionKind]kind {
-	var body struct {
-		Spec struct {
-			Group    string                        `json:"group"`
-			Scope    string                        `json:"scope"`
-			Names    struct{ Kind, Plural string } `json:"names"`
-			Versions []struct{ Name string }       `json:"versions"`
-		} `json:"spec"`
-	}
-	kinds := make(map[schema.GroupVersionKind]kind)
-	raw, err := json.Marshal(map[string]any{"spec": crd.Object["spec"]})
-	if err != nil || json.Unmarshal(raw, &body) != nil {
-		return kinds
-	}
-	for _, v := range body.Spec.Versions {
-		gvk := schema.GroupVersionKind{Group: body.Spec.Group, Version: v.Name, Kind: body.Spec.Names.Kind}
-		kinds[gvk] = kind{resource: body.Spec.Names.Plural, namespaced: body.Spec.Scope == "Namespaced"}
-	}
-	return kinds
 }

@@ -7,12 +7,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"path"
-	"slices"
 	"sync"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -27,47 +24,44 @@ const (
 	// applyTimeout is longer than an API server gives a write and its webhooks, so
 	// that one slow webhook is an answer and not an API server that is away.
 	applyTimeout = 45 * time.Second
+
+	// The API server's own fairness is the limit: these only keep an error of ours
+	// from becoming a flood.
+	defaultQPS, defaultBurst = 400, 800
+
+	maxExecutors = 64 // clients kept, one an executor
 )
 
 // cluster is the part of the Kubernetes API that applying needs. It discovers
 // one group version at a time, and only those that manifests name: client-go's
 // discovery links every built-in kind, which costs an edge machine megabytes.
 type cluster struct {
+	cfg     *rest.Config
 	rest    rest.Interface
 	dynamic *dynamic.DynamicClient
 	manager string
 
-	mu    sync.Mutex
-	kinds map[schema.GroupVersion]map[string]kind // by kind
-}
-
-// kind is how the cluster serves a kind.
-type kind struct {
-	resource   string
-	namespaced bool
+	mu        sync.Mutex
+	kinds     map[schema.GroupVersion]map[string]kind // by kind
+	executors map[string]*dynamic.DynamicClient       // by user
 }
 
 // observation is what the metadata of a live object says.
 type observation struct {
 	uid         string
-	ours        bool // our field manager has applied it
-	terminating bool
+	version     string // resourceVersion
+	ours        bool   // our field manager has applied it
+	terminating time.Time
 	finalizers  []string
-}
-
-type noMatchError struct{ gvk schema.GroupVersionKind }
-
-func (e *noMatchError) Error() string {
-	return fmt.Sprintf("no matches for kind %q in version %q; is its CRD installed?", e.gvk.Kind, e.gvk.GroupVersion())
 }
 
 func newCluster(cfg *rest.Config, manager string) (*cluster, error) {
 	cfg = dynamic.ConfigFor(cfg)
 	if cfg.QPS == 0 {
-		cfg.QPS = 200
+		cfg.QPS = defaultQPS
 	}
 	if cfg.Burst == 0 {
-		cfg.Burst = 400
+		cfg.Burst = defaultBurst
 	}
 	client, err := rest.HTTPClientFor(cfg)
 	if err != nil {
@@ -79,96 +73,88 @@ func newCluster(cfg *rest.Config, manager string) (*cluster, error) {
 		return nil, fmt.Errorf("make client of the cluster: %w", err)
 	}
 	return &cluster{
-		rest: rc, dynamic: dynamic.New(rc), manager: manager,
-		kinds: make(map[schema.GroupVersion]map[string]kind),
+		cfg: cfg, rest: rc, dynamic: dynamic.New(rc), manager: manager,
+		kinds:     make(map[schema.GroupVersion]map[string]kind),
+		executors: make(map[string]*dynamic.DynamicClient),
 	}, nil
 }
 
-// resolve finds how a kind is served, asking the cluster when it is not known
-// yet. The error is a *noMatchError when the cluster does not serve it.
-func (c *cluster) resolve(ctx context.Context, gvk schema.GroupVersionKind) (kind, error) {
-	gv := gvk.GroupVersion()
+// as returns a client that acts for user, the agent itself when empty. The API
+// server decides what the user may do.
+func (c *cluster) as(user string) (*dynamic.DynamicClient, error) {
+	if user == "" {
+		return c.dynamic, nil
+	}
 	c.mu.Lock()
-	k, known := c.kinds[gv][gvk.Kind]
-	c.mu.Unlock()
-	if known {
-		return k, nil
+	defer c.mu.Unlock()
+	if client := c.executors[user]; client != nil {
+		return client, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	raw, err := c.rest.Get().AbsPath(versionPath(gv)...).Do(ctx).Raw()
-	switch {
-	case apierrors.IsNotFound(err):
-		return kind{}, &noMatchError{gvk}
-	case err != nil:
-		return kind{}, fmt.Errorf("discover %s: %w", gv, err)
-	}
-	kinds, err := parseResources(raw)
+	cfg := rest.CopyConfig(c.cfg)
+	cfg.Impersonate = rest.ImpersonationConfig{UserName: user}
+	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
-		return kind{}, fmt.Errorf("discover %s: %w", gv, err)
+		return nil, &manifestError{message: fmt.Sprintf("make client for executor %s: %v", user, err)}
 	}
-	c.mu.Lock()
-	c.kinds[gv] = kinds
-	c.mu.Unlock()
-	if k, known = kinds[gvk.Kind]; !known {
-		return kind{}, &noMatchError{gvk}
+	if len(c.executors) >= maxExecutors {
+		clear(c.executors)
 	}
-	return k, nil
+	c.executors[user] = client
+	return client, nil
 }
 
-// forgetKinds makes the next resolve of a group version ask the cluster again.
-func (c *cluster) forgetKinds(gv schema.GroupVersion) {
-	c.mu.Lock()
-	delete(c.kinds, gv)
-	c.mu.Unlock()
+// applyOptions is in whose name and how an object is applied.
+type applyOptions struct {
+	user    string // to impersonate
+	manager string // field manager
+	force   bool
+	dryRun  bool
 }
 
-// parseResources reads an APIResourceList; subresources are left out.
-func parseResources(raw []byte) (map[string]kind, error) {
-	var list struct {
-		Resources []struct {
-			Name       string `json:"name"`
-			Namespaced bool   `json:"namespaced"`
-			Kind       string `json:"kind"`
-		} `json:"resources"`
-	}
-	if err := json.Unmarshal(raw, &list); err != nil {
+// apply sends a server-side apply and returns the object as it is then.
+func (c *cluster) apply(ctx context.Context, o object, u *unstructured.Unstructured, opts applyOptions) (*unstructured.Unstructured, error) {
+	client, err := c.as(opts.user)
+	if err != nil {
 		return nil, err
 	}
-	kinds := make(map[string]kind)
-	for _, r := range list.Resources {
-		if path.Base(r.Name) == r.Name && r.Kind != "" {
-			kinds[r.Kind] = kind{resource: r.Name, namespaced: r.Namespaced}
-		}
-	}
-	return kinds, nil
-}
-
-// apply sends a server-side apply and returns the object as it is now.
-func (c *cluster) apply(ctx context.Context, o object, u *unstructured.Unstructured, force bool) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
-	got, err := c.resource(o).Apply(ctx, o.Name, u, metav1.ApplyOptions{FieldManager: c.manager, Force: force})
+	options := metav1.ApplyOptions{FieldManager: opts.manager, Force: opts.force}
+	if opts.dryRun {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
+	got, err := resource(client, o).Apply(ctx, o.Name, u, options)
 	c.noteKindGone(o, err)
 	return got, err
+}
+
+// managerOf is the field manager with which an object is applied.
+func (c *cluster) managerOf(o object) string {
+	if o.Manager != "" {
+		return o.Manager
+	}
+	return c.manager
 }
 
 // get reads an object whole.
 func (c *cluster) get(ctx context.Context, o object) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	got, err := c.resource(o).Get(ctx, o.Name, metav1.GetOptions{})
+	got, err := resource(c.dynamic, o).Get(ctx, o.Name, metav1.GetOptions{})
 	c.noteKindGone(o, err)
 	return got, err
 }
+
+const (
+	acceptMetadata     = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+	acceptMetadataList = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+)
 
 // observe reads only the metadata of an object; nil when it does not exist.
 func (c *cluster) observe(ctx context.Context, o object) (*observation, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	raw, err := c.rest.Get().AbsPath(objectPath(o)...).
-		SetHeader("Accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").
-		Do(ctx).Raw()
+	raw, err := c.rest.Get().AbsPath(objectPath(o)...).SetHeader("Accept", acceptMetadata).Do(ctx).Raw()
 	if gone(err) {
 		c.noteKindGone(o, err)
 		return nil, nil
@@ -180,13 +166,19 @@ func (c *cluster) observe(ctx context.Context, o object) (*observation, error) {
 	if err := json.Unmarshal(raw, &partial); err != nil {
 		return nil, fmt.Errorf("decode metadata of %s: %w", o.identity(), err)
 	}
-	ours := slices.ContainsFunc(partial.ManagedFields, func(f metav1.ManagedFieldsEntry) bool {
-		return f.Manager == c.manager && f.Operation == metav1.ManagedFieldsOperationApply
-	})
-	return &observation{
-		uid: string(partial.UID), ours: ours,
-		terminating: partial.DeletionTimestamp != nil, finalizers: partial.Finalizers,
-	}, nil
+	return c.observed(o, &partial), nil
+}
+
+func (c *cluster) observed(o object, meta metav1.Object) *observation {
+	entries := meta.GetManagedFields()
+	seen := &observation{
+		uid: string(meta.GetUID()), version: meta.GetResourceVersion(), finalizers: meta.GetFinalizers(),
+		ours: ownEntry(entries, c.managerOf(o)) != nil || ownEntry(entries, c.manager) != nil,
+	}
+	if at := meta.GetDeletionTimestamp(); at != nil {
+		seen.terminating = at.Time
+	}
+	return seen
 }
 
 // delete asks for the deletion of the object with exactly this UID.
@@ -194,36 +186,19 @@ func (c *cluster) delete(ctx context.Context, o object, uid string) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	policy, id := metav1.DeletePropagationForeground, types.UID(uid)
-	return c.resource(o).Delete(ctx, o.Name, metav1.DeleteOptions{
+	if existenceOnly(o.Group, o.Kind) {
+		// Nothing depends on it that it would have to wait for.
+		policy = metav1.DeletePropagationBackground
+	}
+	return resource(c.dynamic, o).Delete(ctx, o.Name, metav1.DeleteOptions{
 		PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &id},
 	})
 }
 
-func (c *cluster) resource(o object) dynamic.ResourceInterface {
-	r := c.dynamic.Resource(schema.GroupVersionResource{Group: o.Group, Version: o.Version, Resource: o.Resource})
+func resource(client *dynamic.DynamicClient, o object) dynamic.ResourceInterface {
+	r := client.Resource(schema.GroupVersionResource{Group: o.Group, Version: o.Version, Resource: o.Resource})
 	if o.Namespace == "" {
 		return r
 	}
 	return r.Namespace(o.Namespace)
-}
-
-func (c *cluster) noteKindGone(o object, err error) {
-	if kindGone(err) {
-		c.forgetKinds(schema.GroupVersion{Group: o.Group, Version: o.Version})
-	}
-}
-
-func versionPath(gv schema.GroupVersion) []string {
-	if gv.Group == "" {
-		return []string{"api", gv.Version}
-	}
-	return []string{"apis", gv.Group, gv.Version}
-}
-
-func objectPath(o object) []string {
-	segments := versionPath(schema.GroupVersion{Group: o.Group, Version: o.Version})
-	if o.Namespace != "" {
-		segments = append(segments, "namespaces", o.Namespace)
-	}
-	return append(segments, o.Resource, o.Name)
 }

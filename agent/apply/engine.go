@@ -11,28 +11,44 @@
 //     the new content of the same item was applied whole and no longer names
 //     them, or when the item is a tombstone (Deleting). An item missing from the
 //     list keeps everything it has.
-//   - The inventory is on disk before an object is created, so a process killed
-//     at any moment leaves no object that nobody owns.
+//   - A removal that is larger than the budget, or that takes a Namespace, a
+//     CustomResourceDefinition or a PersistentVolumeClaim, waits for a word: the
+//     report carries a plan, and only the plan with the approved ID, or any under
+//     the policy Unguarded, is carried out. All else goes on meanwhile.
+//   - The inventory is on disk before an object is created, and what is to be
+//     deleted before the first deletion, so a process killed at any moment leaves
+//     no object that nobody owns.
 //   - Content that is applied is not applied again: after a restart or a
-//     reconnect the engine only reads, unless an object is missing.
+//     reconnect the engine only reads, unless an object is missing or differs.
 //   - An object belongs to one item. A second item that names it is refused for
-//     that manifest, with the owner's name.
-//   - An object that existed before, made by somebody else, is taken over but
-//     never deleted.
+//     that manifest, with the owner's name, unless its policy takes the object
+//     over. A move neither deletes nor creates.
+//   - An object that existed before, made by somebody else, is taken over as the
+//     policy allows, but never deleted, whichever item has it later.
 //   - Health is reported for an object only after the digest in the report was
 //     applied to it.
+//   - An item with Complete set is not written any more, only looked at.
 //
 // Update strategies of Open Cluster Management are all carried out by
-// server-side apply under one field manager: Update (the default) with force,
-// ServerSideApply with force as the work says (its fieldManager is not used),
-// CreateOnly only while the object is missing, ReadOnly never.
+// server-side apply: Update (the default) with force and the engine's field
+// manager, ServerSideApply with force, field manager and ignored fields as the
+// work says, CreateOnly only while the object is missing, ReadOnly never. A
+// field to ignore that our manager owns keeps its live value, so that ignoring
+// it does not remove it.
+//
+// An executor is impersonated for every write of its work; the API server says
+// what it may do. Reading and removing are the agent's own.
+//
+// Order: waves (by annotation, lower ones Current before the next begins), in a
+// wave the order of kinds of Open Cluster Management, with CRDs and APIServices
+// served before what needs them. Removal goes the other way.
 package apply
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -47,10 +63,10 @@ const (
 	// defaultFieldManager owns the fields that Drover applies.
 	defaultFieldManager = "drover"
 
-	// parallelItems bounds memory: the content of so many items is decoded at once.
-	parallelItems = 2
+	// parallelItems is the number of items worked on at once.
+	parallelItems = 8
 	// parallelRequests is the number of requests at once for one item.
-	parallelRequests = 4
+	parallelRequests = 8
 )
 
 // Records keeps one record an item across restarts. The body is JSON that only
@@ -61,18 +77,28 @@ type Records interface {
 	DeleteRecord(key string) error
 }
 
-// Config is what an Engine needs. All fields but FieldManager are required.
+// Config is what an Engine needs. Kubernetes, Records, Content, Report, Judge and
+// Log are required.
 type Config struct {
-	// Kubernetes is the cluster. Unset QPS and Burst become 200 and 400.
+	// Kubernetes is the cluster. Unset QPS and Burst become 400 and 800.
 	Kubernetes *rest.Config
 	Records    Records
 	// Content returns the content that digest names, from disk or from the hub.
 	// The engine checks the digest again.
 	Content func(ctx context.Context, digest string) ([]byte, error)
+	// Bundle opens the bundle that digest names: one manifest a line. When it is
+	// an io.ReaderAt too, as a file is, manifests are read when they are needed;
+	// anything else is held in memory meanwhile. Nil refuses bundles.
+	Bundle func(ctx context.Context, digest string) (io.ReadCloser, error)
 	// Report is called with the new report of an item whenever it differs from the
 	// last one. Calls for one item come one after the other, for different items
 	// possibly at once; it must not block for long.
 	Report func(wire.Report)
+	// Observer tells the engine at once what happens to applied objects. Without
+	// one the engine looks at them now and then.
+	Observer Observer
+	// Judge decides about health and evaluates rules.
+	Judge Judge
 	// FieldManager of server-side apply, "drover" when empty.
 	FieldManager string
 	Log          *zap.Logger
@@ -84,10 +110,14 @@ type Engine struct {
 	cluster *cluster
 	wake    chan struct{} // capacity 1: something became due
 
-	mu     sync.Mutex
-	items  map[string]*item    // by UID; listed ones, and those with a record
-	owners map[identity]string // UID of the item that owns the object
-	list   uint64              // counts calls of Sync
+	mu      sync.Mutex
+	items   map[string]*item    // by UID; listed ones, and those with a record
+	owners  map[identity]string // UID of the item that owns the object
+	bundles map[string]string   // digest of the bundle by digest of the content
+	list    uint64              // counts calls of Sync
+
+	names     namesOfList
+	followers map[locator][]follower // who wants to know of an object
 }
 
 // item is one work. Fields of the first group are guarded by Engine.mu, those
@@ -98,10 +128,14 @@ type item struct {
 	busy   bool
 	due    time.Time
 	fresh  bool // due because want changed: goes before routine work
-	// refused says that another item owns an object this one wants, and again
-	// that this may have ended.
-	refused, again bool
-	last           *wire.Report // nil until the first
+	// refused says that another item owns an object this one wants, moving that it
+	// may take it over once the other is not busy, unserved that a kind is missing,
+	// and again that one of them may have ended.
+	refused, moving, unserved, again bool
+	last                             *wire.Report           // nil until the first
+	published                        [reportBurst]time.Time // when the last reports went out, the newest first
+	sightings                        map[locator]sighting
+	followed                         []locator
 
 	rec     record
 	state   progress
@@ -112,27 +146,33 @@ type item struct {
 type progress struct {
 	digest     string // content that results speak of
 	generation int64
-	failures   int // attempts that failed in a row
-	repairs    int // repairs in a row
+	policy     wire.Policy
+	complete   bool // not written any more
+	failures   int  // attempts that failed in a row
+	repairs    int  // repairs in a row
 	repairedAt time.Time
 	applyAt    time.Time // when to apply again; zero: no need
-	repair     bool      // the next apply sends everything again
+	waiting    bool      // manifests wait for a lower wave
 	pollAt     time.Time
 	fullPollAt time.Time     // polls before it look only at what is not Current
 	interval   time.Duration // between polls
-	err        string        // of the item as a whole
-
-	// claims of other items on the inventory, as of list number claimsList; for removal.
-	claims     map[identity]string
-	claimsList uint64
+	tendAt     time.Time     // when to compare an object that others changed
+	pruneAt    time.Time     // when to look at what is dropped or leaving
+	leaveEvery time.Duration
+	err        string // of the item as a whole
+	pruneErr   string
+	plan       *wire.PrunePlan
+	remaining  []wire.ObjectNote
+	left       int               // objects being removed
+	took       map[identity]bool // from other items, since the digest is wanted
 }
 
 // New returns an engine that knows what earlier runs applied. It contacts
 // nothing yet.
 func New(cfg Config) (*Engine, error) {
 	switch {
-	case cfg.Kubernetes == nil, cfg.Records == nil, cfg.Content == nil, cfg.Report == nil, cfg.Log == nil:
-		return nil, errors.New("apply: Kubernetes, Records, Content, Report and Log are required")
+	case cfg.Kubernetes == nil, cfg.Records == nil, cfg.Content == nil, cfg.Report == nil, cfg.Judge == nil, cfg.Log == nil:
+		return nil, errors.New("apply: Kubernetes, Records, Content, Report, Judge and Log are required")
 	}
 	if cfg.FieldManager == "" {
 		cfg.FieldManager = defaultFieldManager
@@ -143,7 +183,8 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, cluster: cl, wake: make(chan struct{}, 1),
-		items: make(map[string]*item), owners: make(map[identity]string),
+		items: make(map[string]*item), owners: make(map[identity]string), bundles: make(map[string]string),
+		followers: make(map[locator][]follower),
 	}
 	bodies, err := cfg.Records.LoadRecords()
 	if err != nil {
@@ -155,8 +196,13 @@ func New(cfg Config) (*Engine, error) {
 			return nil, fmt.Errorf("load record of applied work %s: %w", uid, err)
 		}
 		e.items[uid] = &item{want: wire.Item{Name: rec.Name, UID: uid, Generation: rec.Generation, Digest: rec.Digest}, rec: rec}
-		for _, o := range rec.Inventory {
+		for _, o := range rec.owned() {
 			e.owners[o.identity()] = uid
+		}
+		for digest, bundle := range map[string]string{rec.Digest: rec.Bundle, rec.LastGood: rec.LastGoodBundle} {
+			if bundle != "" {
+				e.bundles[digest] = bundle
+			}
 		}
 	}
 	return e, nil
@@ -181,7 +227,11 @@ func (e *Engine) Run(ctx context.Context) error {
 				done <- struct{}{}
 			})
 		}
-		timer := time.NewTimer(e.untilDue(time.Now()))
+		wait := time.Hour // with all hands busy only one of them ends the wait
+		if running < parallelItems {
+			wait = e.untilDue(time.Now())
+		}
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -246,108 +296,32 @@ func (e *Engine) Reports() []wire.Report {
 	return reports
 }
 
-// Digests names the content that must stay on disk: what is wanted, what is
-// applied, and what was last healthy.
+// Digests names the content and the bundles that must stay on disk: what is
+// wanted, what is applied, and what was last healthy.
 func (e *Engine) Digests() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var digests []string
+	contents := make(map[string]bool)
 	for _, it := range e.items {
 		for _, digest := range []string{it.want.Digest, it.rec.Digest, it.rec.LastGood} {
-			if digest != "" {
-				digests = append(digests, digest)
+			if digest == "" {
+				continue
 			}
+			contents[digest] = true
+			digests = append(digests, digest)
+			if bundle := e.bundles[digest]; bundle != "" {
+				digests = append(digests, bundle)
+			}
+		}
+	}
+	for digest := range e.bundles {
+		if !contents[digest] {
+			delete(e.bundles, digest)
 		}
 	}
 	slices.Sort(digests)
 	return slices.Compact(digests)
-}
-
-// take marks the item that should be worked on now as busy: changed ones first,
-// then the one that waits longest.
-func (e *Engine) take(now time.Time) *item {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	var best *item
-	for _, it := range e.items {
-		if !it.listed || it.busy || it.due.IsZero() || it.due.After(now) {
-			continue
-		}
-		if best == nil || (it.fresh && !best.fresh) || (it.fresh == best.fresh && it.due.Before(best.due)) {
-			best = it
-		}
-	}
-	if best != nil {
-		best.busy, best.fresh, best.due = true, false, time.Time{}
-		if best.again {
-			best.again, best.state.applyAt = false, now
-		}
-	}
-	return best
-}
-
-// put ends a turn: the item is due when its worker said so, or now when the
-// hub said something new meanwhile.
-func (e *Engine) put(it *item) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	it.busy = false
-	switch {
-	case it.fresh: // Sync has set due
-	case it.again:
-		it.due = time.Now()
-	default:
-		it.due = it.state.next()
-	}
-	if !it.listed {
-		e.forget(it.want.UID, it)
-	}
-}
-
-// forget drops an item that is not listed and owns nothing. Anything else keeps
-// its record, since only a tombstone deletes. It needs mu.
-func (e *Engine) forget(uid string, it *item) {
-	if it.rec.UID != "" && !it.rec.Deleted {
-		return
-	}
-	if it.rec.UID != "" {
-		if err := e.cfg.Records.DeleteRecord(uid); err != nil {
-			e.cfg.Log.Warn("record of a removed work stays on disk", zap.String("work", it.want.Name), zap.Error(err))
-			return
-		}
-	}
-	delete(e.items, uid)
-}
-
-func (e *Engine) untilDue(now time.Time) time.Duration {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	wait := time.Hour
-	for _, it := range e.items {
-		if it.listed && !it.busy && !it.due.IsZero() {
-			wait = min(wait, it.due.Sub(now))
-		}
-	}
-	return max(wait, 0)
-}
-
-func (e *Engine) signal() {
-	select {
-	case e.wake <- struct{}{}:
-	default:
-	}
-}
-
-// next is when the item needs its worker again; zero for never.
-func (p *progress) next() time.Time {
-	switch {
-	case p.applyAt.IsZero():
-		return p.pollAt
-	case p.pollAt.IsZero() || p.applyAt.Before(p.pollAt):
-		return p.applyAt
-	default:
-		return p.pollAt
-	}
 }
 
 // turn does what is due for one item and publishes the outcome.
@@ -379,11 +353,8 @@ func (e *Engine) publish(it *item, want wire.Item, report wire.Report) {
 		return
 	}
 	it.last = &report
+	copy(it.published[1:], it.published[:])
+	it.published[0] = time.Now()
 	e.mu.Unlock()
 	e.cfg.Report(report)
-}
-
-// jitter spreads d by ±10 % so that a fleet does not act in step.
-func jitter(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (0.9 + 0.2*rand.Float64()))
 }

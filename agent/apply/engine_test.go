@@ -83,6 +83,7 @@ func TestFoundationsComeFirst(t *testing.T) {
 	}
 	gone := item
 	gone.Deleting, gone.Generation = true, 2
+	gone.Policy.Prune = wire.PruneUnguarded // a namespace and a CRD need a word
 	r.engine.Sync([]wire.Item{gone})
 	r.awaitDeleted(gone)
 	if r.get(namespaces, "", "made-first") != nil {

@@ -4,12 +4,12 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
-	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -17,19 +17,36 @@ import (
 	"github.com/drover-io/drover/shared/wire"
 )
 
-// poll looks at the applied objects: all of them from time to time, and those
-// that are not Current more often.
+const (
+	// explainAfter is how long an object may be on its way before anybody asks why.
+	explainAfter = 2 * time.Second
+	// maxExplained bounds the objects that one look asks about.
+	maxExplained = 8
+	// explainTimeout bounds the time for one of them.
+	explainTimeout = 10 * time.Second
+)
+
+// poll looks at the applied objects: at all of them from time to time, at those
+// that are not Current more often, and now at those that a sighting left in doubt.
 func (e *Engine) poll(ctx context.Context, log *zap.Logger, it *item) {
 	s, now := &it.state, time.Now()
-	full := !now.Before(s.fullPollAt)
+	full, timer := !now.Before(s.fullPollAt), due(s.pollAt)
+	explain := e.patients(it, now, timer || full)
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelRequests)
+	unchanged := make(map[*result]bool)
+	if full {
+		unchanged = e.unchanged(ctx, it)
+	}
 	for i := range it.results {
 		r := &it.results[i]
-		if !r.report.Applied || (!full && r.report.Health == wire.HealthCurrent) {
+		if unchanged[r] && !r.doubt {
 			continue
 		}
-		group.Go(func() error { return e.look(gctx, r) })
+		if !r.report.Applied || (!full && !r.doubt && (!timer || r.report.Health == wire.HealthCurrent)) {
+			continue
+		}
+		group.Go(func() error { return e.look(gctx, r, explain[r]) })
 	}
 	err := group.Wait()
 	if ctx.Err() != nil {
@@ -46,18 +63,22 @@ func (e *Engine) poll(ctx context.Context, log *zap.Logger, it *item) {
 	settled, missing := true, 0
 	for i := range it.results {
 		r := &it.results[i]
+		r.doubt = false
 		if r.report.Applied && r.report.Health != wire.HealthCurrent {
 			settled = false
-			if r.managed && r.report.Health == wire.HealthNotFound {
+			if r.managed && r.report.Health == wire.HealthNotFound && it.repairs() {
+				r.redo = true
 				missing++
 			}
 		}
 	}
 	if full {
-		s.fullPollAt = now.Add(jitter(pollSteady))
+		s.fullPollAt = now.Add(jitter(e.resync(len(it.results))))
 	}
-	s.interval = nextInterval(s.interval, settled)
-	s.pollAt = now.Add(jitter(s.interval))
+	if timer || s.pollAt.IsZero() {
+		s.interval = e.nextLook(s.interval, settled, len(it.results))
+		s.pollAt = now.Add(jitter(s.interval))
+	}
 
 	switch {
 	case missing > 0 && s.applyAt.IsZero():
@@ -67,71 +88,172 @@ func (e *Engine) poll(ctx context.Context, log *zap.Logger, it *item) {
 	}
 	if settled && it.rec.Complete && it.rec.LastGood != it.rec.Digest {
 		rec := it.rec
-		rec.LastGood = rec.Digest
+		rec.LastGood, rec.LastGoodBundle = rec.Digest, rec.Bundle
 		e.saveOrWarn(log, it, rec)
 	}
 }
 
-// scheduleRepair plans to apply everything again because objects are missing.
-// Somebody who deletes them again and again meets growing pauses.
+// repairs says that what is missing is to be made again.
+func (it *item) repairs() bool {
+	return it.state.policy.Drift != wire.DriftReport && !it.state.complete
+}
+
+// unchanged are the objects whose metadata say that nothing happened since they
+// were judged Current. A survey that fails says nothing.
+func (e *Engine) unchanged(ctx context.Context, it *item) map[*result]bool {
+	var asked []*result
+	var objects []object
+	for i := range it.results {
+		r := &it.results[i]
+		if r.report.Applied && r.report.Health == wire.HealthCurrent && r.version != "" {
+			asked, objects = append(asked, r), append(objects, r.obj)
+		}
+	}
+	same := make(map[*result]bool, len(asked))
+	if len(asked) < listFrom {
+		return same
+	}
+	sights, err := e.cluster.survey(ctx, objects)
+	if err != nil {
+		return same
+	}
+	for i, r := range asked {
+		if seen := sights[i].seen; seen != nil && seen.version == r.version {
+			same[r] = true
+		}
+	}
+	return same
+}
+
+// patients are the objects to ask about: those longest not asked about first.
+func (e *Engine) patients(it *item, now time.Time, timer bool) map[*result]bool {
+	if e.cfg.Observer == nil {
+		return nil
+	}
+	var all []*result
+	for i := range it.results {
+		r := &it.results[i]
+		switch {
+		case !r.report.Applied || existenceOnly(r.obj.Group, r.obj.Kind) || (!timer && !r.doubt):
+		case r.report.Health == wire.HealthFailed, r.report.Health == wire.HealthInProgress && now.Sub(r.unwellSince) >= explainAfter:
+			all = append(all, r)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b *result) int { return a.explainedAt.Compare(b.explainedAt) })
+	asked := make(map[*result]bool)
+	for _, r := range all[:min(len(all), maxExplained)] {
+		r.explainedAt = now
+		asked[r] = true
+	}
+	return asked
+}
+
+// scheduleRepair plans to apply what is missing again. Somebody who deletes it
+// again and again meets growing pauses.
 func (e *Engine) scheduleRepair(log *zap.Logger, s *progress, now time.Time, missing int) {
 	s.repairs++
-	s.repair, s.repairedAt = true, now
+	s.repairedAt = now
 	delay := jitter(retryDelay(s.repairs, false))
 	s.applyAt = now.Add(delay)
-	log.Warn("applied objects are missing from the cluster, applying the work again",
+	log.Warn("applied objects are missing from the cluster, applying them again",
 		zap.Int("missing", missing), zap.Int("repairs", s.repairs), zap.Duration("after", delay))
 }
 
-// look reads one object and writes down how it is. The error says that the API
-// server does not answer.
-func (e *Engine) look(ctx context.Context, r *result) error {
-	if existenceOnly(r.obj.Group, r.obj.Kind) {
-		live, err := e.cluster.observe(ctx, r.obj)
-		switch {
-		case err != nil:
-			return r.unread(err)
-		case live == nil:
-			r.missing("does not exist")
-		case r.replaced(live.uid):
-		case live.terminating:
-			r.set(wire.HealthTerminating, "being deleted")
-		default:
-			r.set(wire.HealthCurrent, "")
-		}
-		return nil
+// look reads one object and writes down how it is, and, if explain is set, why.
+// The error says that the API server does not answer.
+func (e *Engine) look(ctx context.Context, r *result, explain bool) error {
+	if secretive(r.obj) {
+		return e.glance(ctx, r)
 	}
 	live, err := e.cluster.get(ctx, r.obj)
 	switch {
 	case gone(err):
 		r.missing("does not exist")
+		return nil
 	case err != nil:
 		return r.unread(err)
 	case r.replaced(string(live.GetUID())):
+		return nil
+	}
+	e.see(r, live)
+	if !explain || r.report.Health == wire.HealthCurrent {
+		return nil
+	}
+	ectx, cancel := context.WithTimeout(ctx, explainTimeout)
+	defer cancel()
+	explained := r.report
+	explained.Health, explained.HealthMessage = r.found.health, r.found.message
+	if err := e.cfg.Observer.Explain(ectx, live, &explained); err != nil {
+		// What was found out before is better than half of it.
+		e.cfg.Log.Debug("why an object is not ready is not known", zap.Error(err))
+		return nil
+	}
+	if sameEvents(r.report.Events, explained.Events) {
+		explained.Events = r.report.Events
+	}
+	r.report = explained
+	return nil
+}
+
+// glance reads the metadata of an object alone.
+func (e *Engine) glance(ctx context.Context, r *result) error {
+	live, err := e.cluster.observe(ctx, r.obj)
+	switch {
+	case err != nil:
+		return r.unread(err)
+	case live == nil:
+		r.missing("does not exist")
+	case r.replaced(live.uid):
+	case !live.terminating.IsZero():
+		r.set(wire.HealthTerminating, "being deleted")
 	default:
-		r.see(live)
+		r.set(wire.HealthCurrent, "")
 	}
 	return nil
 }
 
-// see derives health from the live object.
-func (r *result) see(live *unstructured.Unstructured) {
-	if existenceOnly(r.obj.Group, r.obj.Kind) {
-		r.set(wire.HealthCurrent, "")
-		return
-	}
-	health, message := healthOf(live)
-	r.set(health, message)
+// secretive says that the content of an object is not read without need.
+func secretive(o object) bool { return o.Group == "" && o.Kind == "Secret" }
+
+// eventsRefreshed is how old the counts of unchanged events may get in a report.
+const eventsRefreshed = 5 * time.Minute
+
+// sameEvents says that the events are the same but for their counts, and those
+// not much newer: a report is not sent because the same thing happened once more.
+func sameEvents(before, now []wire.EventNote) bool {
+	return slices.EqualFunc(before, now, func(a, b wire.EventNote) bool {
+		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Reason, b.Reason), cmp.Compare(a.Message, b.Message)) == 0 &&
+			b.Last.Sub(a.Last) < eventsRefreshed
+	})
+}
+
+// see derives health, feedback and conditions from the live object. A finding
+// that is the same as before keeps what was found out about its reasons.
+func (e *Engine) see(r *result, live *unstructured.Unstructured) {
+	r.adopt(e.sight(r.obj, r.rules, live))
 }
 
 func (r *result) set(health, message string) {
 	r.report.Available, r.report.AvailableMessage = true, ""
+	if r.found == (finding{health, message}) {
+		return // and keep what Explain added
+	}
+	if health != wire.HealthCurrent && (r.found.health == "" || r.found.health == wire.HealthCurrent) {
+		r.unwellSince = time.Now()
+	}
+	r.found = finding{health, message}
 	r.report.Health, r.report.HealthMessage = health, message
+	if health == wire.HealthCurrent {
+		r.report.Events, r.report.Restarts = nil, 0
+	}
 }
 
 func (r *result) missing(message string) {
+	r.found = finding{wire.HealthNotFound, message}
 	r.report.Available, r.report.AvailableMessage = false, message
 	r.report.Health, r.report.HealthMessage = wire.HealthNotFound, message
+	r.report.Events, r.report.Restarts = nil, 0
+	r.lost(time.Now())
 }
 
 // replaced notices that somebody deleted our object and made another one.
@@ -153,62 +275,9 @@ func (r *result) unread(err error) error {
 }
 
 func (r *result) unknown(err error) {
+	r.found = finding{}
 	r.report.Health, r.report.HealthMessage = wire.HealthUnknown, fmt.Sprintf("cannot be read: %v", err)
 	if !r.report.Available && r.report.AvailableMessage == "" {
 		r.report.AvailableMessage = "not looked at yet since the agent started"
 	}
-}
-
-// healthOf is the kstatus of an object and, unless it is Current, why: the
-// reason, the message, and the conditions of the object that are not met.
-//
-// It judges what foreign controllers wrote: an object that makes kstatus panic
-// must not take the agent down with it.
-func healthOf(live *unstructured.Unstructured) (health, message string) {
-	defer func() {
-		if p := recover(); p != nil {
-			health, message = wire.HealthUnknown, fmt.Sprintf("status cannot be understood: %v", p)
-		}
-	}()
-	computed, err := status.Compute(live)
-	if err != nil {
-		return wire.HealthUnknown, fmt.Sprintf("status cannot be understood: %v", err)
-	}
-	if computed.Status == status.CurrentStatus {
-		return wire.HealthCurrent, ""
-	}
-	var parts []string
-	add := func(s string) {
-		if s != "" && !strings.Contains(strings.Join(parts, ": "), s) {
-			parts = append(parts, s)
-		}
-	}
-	for _, c := range computed.Conditions {
-		add(c.Reason)
-	}
-	add(computed.Message)
-	for _, m := range unmetConditions(live) {
-		add(m)
-	}
-	return string(computed.Status), strings.Join(parts, ": ")
-}
-
-// unmetConditions are the messages of conditions with status False, which say
-// more than kstatus does.
-func unmetConditions(live *unstructured.Unstructured) []string {
-	conditions, _, err := unstructured.NestedSlice(live.Object, "status", "conditions")
-	if err != nil {
-		return nil
-	}
-	var messages []string
-	for _, c := range conditions {
-		fields, ok := c.(map[string]any)
-		if !ok || fields["status"] != "False" {
-			continue
-		}
-		if m, ok := fields["message"].(string); ok && m != "" {
-			messages = append(messages, m)
-		}
-	}
-	return messages
 }

@@ -69,6 +69,51 @@ func TestKilledAnywhereLeavesNoOrphans(t *testing.T) {
 	}
 }
 
+// An engine that is killed anywhere in a move neither deletes nor makes anew what
+// moves, and what one item had adopted stays adopted.
+func TestKilledInAMove(t *testing.T) {
+	t.Parallel()
+	shared.Cluster(t)
+	for killAt := 1; killAt <= 8; killAt++ {
+		t.Run(fmt.Sprint(killAt), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, fmt.Sprint("kill-move-", killAt))
+			theirs := r.create(configMaps, r.ns, configMap("", "theirs", "theirs")).GetUID()
+			r.start()
+			old := r.item("old", 1, "", configMap(r.ns, "theirs", "old"), configMap(r.ns, "ours", "old"), configMap(r.ns, "stays", "old"))
+			r.engine.Sync([]wire.Item{old})
+			r.awaitCurrent(old)
+			ours := r.get(configMaps, r.ns, "ours").GetUID()
+
+			next := r.item("new", 1, "", configMap(r.ns, "theirs", "new"), configMap(r.ns, "ours", "new"))
+			next.Policy.TakeFrom = old.UID
+			less := r.item("old", 2, "", configMap(r.ns, "stays", "old"))
+			r.mu.Lock()
+			r.events, r.killAt = 0, killAt
+			r.mu.Unlock()
+			r.engine.Sync([]wire.Item{less, next})
+			r.awaitHealthyOrDead(next)
+			r.stop()
+			r.mu.Lock()
+			r.killAt = 0
+			r.mu.Unlock()
+			r.start()
+			r.engine.Sync([]wire.Item{less, next})
+			r.awaitCurrent(next)
+			r.awaitCurrent(less)
+			if r.get(configMaps, r.ns, "ours").GetUID() != ours || r.get(configMaps, r.ns, "theirs").GetUID() != theirs {
+				t.Error("made anew")
+			}
+			next.Deleting = true
+			r.engine.Sync([]wire.Item{less, next})
+			r.awaitDeleted(next)
+			if r.get(configMaps, r.ns, "ours") != nil || r.get(configMaps, r.ns, "theirs") == nil || r.get(configMaps, r.ns, "stays") == nil {
+				t.Error("want ours gone, theirs and stays kept")
+			}
+		})
+	}
+}
+
 func (r *rig) isDead() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

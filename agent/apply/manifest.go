@@ -4,10 +4,11 @@
 package apply
 
 import (
+	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -27,75 +28,24 @@ func (id identity) String() string {
 	return id.Kind + " " + id.Namespace + "/" + id.Name
 }
 
-// content is the spec of a ManifestWork, taken apart.
-type content struct {
-	manifests []manifest
-	configs   []manifestConfig
-	delete    work.DeleteOption
-}
-
-// manifest is one entry of workload.manifests.
+// manifest is one entry of workload.manifests, or one line of the bundle.
 type manifest struct {
 	ordinal int
-	object  *unstructured.Unstructured // nil when problem says it is unusable
 	gvk     schema.GroupVersionKind
 	id      identity
-	problem string
+	wave    int
+	problem string // why it is unusable
+
+	raw    []byte // nil for one of the bundle, which is at offset
+	offset int64
+	size   int
+
+	// A CRD defines kinds, an APIService serves a group version.
+	defines map[schema.GroupVersionKind]kind
+	serves  schema.GroupVersion
 }
 
 func (m *manifest) class() int { return classOf(m.id.Group, m.id.Kind) }
-
-type manifestConfig struct {
-	ResourceIdentifier work.ResourceIdentifier `json:"resourceIdentifier"`
-	UpdateStrategy     *updateStrategy         `json:"updateStrategy"`
-}
-
-type updateStrategy struct {
-	Type            string `json:"type"`
-	ServerSideApply *struct {
-		Force        bool              `json:"force"`
-		IgnoreFields []json.RawMessage `json:"ignoreFields"`
-	} `json:"serverSideApply"`
-}
-
-// parseContent takes the spec of a ManifestWork apart. A manifest that cannot
-// be used carries its problem and does not fail the others.
-func parseContent(data []byte) (*content, error) {
-	var spec struct {
-		Workload struct {
-			Manifests []json.RawMessage `json:"manifests"`
-		} `json:"workload"`
-		DeleteOption    *work.DeleteOption `json:"deleteOption"`
-		ManifestConfigs []manifestConfig   `json:"manifestConfigs"`
-		Executor        json.RawMessage    `json:"executor"`
-	}
-	if err := json.Unmarshal(data, &spec); err != nil {
-		return nil, fmt.Errorf("decode spec of the work: %w", err)
-	}
-	if len(spec.Executor) > 0 && string(spec.Executor) != "null" {
-		return nil, errors.New("spec.executor is not supported: remove it, and the work is applied with the agent's own rights")
-	}
-	c := &content{configs: spec.ManifestConfigs}
-	if spec.DeleteOption != nil {
-		c.delete = *spec.DeleteOption
-	}
-	if err := checkDeleteOption(c.delete); err != nil {
-		return nil, err
-	}
-	seen := make(map[identity]int, len(spec.Workload.Manifests))
-	for ordinal, raw := range spec.Workload.Manifests {
-		m := parseManifest(ordinal, raw)
-		if m.problem == "" {
-			if first, dup := seen[m.id]; dup {
-				m.problem = fmt.Sprintf("%s is also manifest %d of this work: remove one of them", m.id, first)
-			} else {
-				seen[m.id] = ordinal
-			}
-		}
-		c.manifests = append(c.manifests, m)
-	}
-	return c, nil
-}
 
 // An unknown policy must not be taken for permission to delete.
 func checkDeleteOption(option work.DeleteOption) error {
@@ -124,6 +74,10 @@ func parseManifest(ordinal int, raw []byte) manifest {
 	}
 	apiVersion, kind := field("apiVersion"), field("kind")
 	name, namespace, generated := field("metadata", "name"), field("metadata", "namespace"), field("metadata", "generateName")
+	wave := ""
+	if _, found, _ := unstructured.NestedFieldNoCopy(body, "metadata", "annotations"); found {
+		wave = field("metadata", "annotations", work.AnnotationWave)
+	}
 	gv, err := schema.ParseGroupVersion(apiVersion)
 	m.gvk = gv.WithKind(kind)
 	m.id = identity{Group: gv.Group, Kind: kind, Namespace: namespace, Name: name}
@@ -141,11 +95,81 @@ func parseManifest(ordinal int, raw []byte) manifest {
 		m.problem = "metadata.generateName is not supported: set metadata.name"
 	case name == "":
 		m.problem = "metadata.name is missing"
-	default:
-		m.object = u
-		dropServerFields(u)
+	}
+	if wave != "" {
+		if m.wave, err = strconv.Atoi(wave); err != nil && m.problem == "" {
+			m.problem = fmt.Sprintf("annotation %s %q: want a whole number", work.AnnotationWave, wave)
+		}
+	}
+	if m.problem == "" {
+		m.problem = foldStringData(u)
+		m.provide(u)
 	}
 	return m
+}
+
+// provide notes what the cluster serves once the manifest is applied.
+func (m *manifest) provide(u *unstructured.Unstructured) {
+	switch {
+	case m.id.Group == groupExtensions && m.id.Kind == kindCRD:
+		m.defines = kindsOf(u)
+	case m.id.Group == groupAggregation && m.id.Kind == kindAPIService:
+		group, _, _ := unstructured.NestedString(u.Object, "spec", "group")
+		version, _, _ := unstructured.NestedString(u.Object, "spec", "version")
+		m.serves = schema.GroupVersion{Group: group, Version: version}
+	}
+}
+
+func kindsOf(crd *unstructured.Unstructured) map[schema.GroupVersionKind]kind {
+	var body struct {
+		Spec struct {
+			Group    string                        `json:"group"`
+			Scope    string                        `json:"scope"`
+			Names    struct{ Kind, Plural string } `json:"names"`
+			Versions []struct{ Name string }       `json:"versions"`
+		} `json:"spec"`
+	}
+	kinds := make(map[schema.GroupVersionKind]kind)
+	raw, err := json.Marshal(map[string]any{"spec": crd.Object["spec"]})
+	if err != nil || json.Unmarshal(raw, &body) != nil {
+		return kinds
+	}
+	for _, v := range body.Spec.Versions {
+		gvk := schema.GroupVersionKind{Group: body.Spec.Group, Version: v.Name, Kind: body.Spec.Names.Kind}
+		kinds[gvk] = kind{resource: body.Spec.Names.Plural, namespaced: body.Spec.Scope == "Namespaced"}
+	}
+	return kinds
+}
+
+// identitiesIn names the objects of a content document, and its bundle, without
+// decoding them whole. A manifest of the wrong shape leaves the others usable.
+func identitiesIn(data []byte) (ids []identity, bundle string) {
+	var s spec
+	_ = json.Unmarshal(data, &s)
+	for _, raw := range s.Workload.Manifests {
+		if id, ok := identityIn(raw); ok {
+			ids = append(ids, id)
+		}
+	}
+	if s.Bundle != nil {
+		bundle = s.Bundle.Digest
+	}
+	return ids, bundle
+}
+
+func identityIn(raw []byte) (identity, bool) {
+	var m struct {
+		APIVersion string `json:"apiVersion"`
+		Kind       string `json:"kind"`
+		Metadata   struct {
+			Name      string `json:"name"`
+			Namespace string `json:"namespace"`
+		} `json:"metadata"`
+	}
+	_ = json.Unmarshal(raw, &m)
+	gv, err := schema.ParseGroupVersion(m.APIVersion)
+	id := identity{Group: gv.Group, Kind: m.Kind, Namespace: m.Metadata.Namespace, Name: m.Metadata.Name}
+	return id, err == nil && id.Kind != "" && id.Name != ""
 }
 
 // dropServerFields removes what the server sets and what would make an apply
@@ -160,45 +184,33 @@ func dropServerFields(u *unstructured.Unstructured) {
 	}
 }
 
-// strategy is how one manifest is applied.
-type strategy struct {
-	kind  string // one of work's Strategy constants
-	force bool
-}
-
-// strategyFor returns the strategy of the first config that has one and matches.
-func strategyFor(configs []manifestConfig, id identity, resource string) (strategy, error) {
-	for _, config := range configs {
-		if config.UpdateStrategy == nil || !matches(config.ResourceIdentifier, id, resource) {
-			continue
-		}
-		s := config.UpdateStrategy
-		switch s.Type {
-		case "", work.StrategyUpdate:
-			return strategy{kind: work.StrategyUpdate, force: true}, nil
-		case work.StrategyCreateOnly, work.StrategyReadOnly:
-			return strategy{kind: s.Type}, nil
-		case work.StrategyServerSide:
-			if s.ServerSideApply == nil {
-				return strategy{kind: s.Type}, nil
-			}
-			if len(s.ServerSideApply.IgnoreFields) > 0 {
-				return strategy{}, errors.New("updateStrategy.serverSideApply.ignoreFields is not supported: " +
-					"leave the fields out of the manifest instead")
-			}
-			return strategy{kind: s.Type, force: s.ServerSideApply.Force}, nil
-		default:
-			return strategy{}, fmt.Errorf("updateStrategy.type %q is not supported: use Update, CreateOnly, ServerSideApply or ReadOnly", s.Type)
-		}
+// foldStringData writes stringData of a Secret as the data that the API server
+// makes of it. Server-side apply knows no owner of what came as stringData, so
+// nobody's change to it would be seen. It returns what is wrong.
+func foldStringData(u *unstructured.Unstructured) string {
+	if u.GetKind() != "Secret" || u.GetAPIVersion() != "v1" {
+		return ""
 	}
-	return strategy{kind: work.StrategyUpdate, force: true}, nil
-}
-
-// matches follows Open Cluster Management: "*" matches anything.
-func matches(rule work.ResourceIdentifier, id identity, resource string) bool {
-	like := func(pattern, value string) bool { return pattern == "*" || pattern == value }
-	return like(rule.Group, id.Group) && like(rule.Resource, resource) &&
-		like(rule.Namespace, id.Namespace) && like(rule.Name, id.Name)
+	plain, found, err := unstructured.NestedStringMap(u.Object, "stringData")
+	if err != nil {
+		return fmt.Sprintf("wrong type of field: %v", err)
+	}
+	if !found {
+		return ""
+	}
+	data, _, err := unstructured.NestedMap(u.Object, "data")
+	if err != nil {
+		return fmt.Sprintf("wrong type of field: %v", err)
+	}
+	if data == nil {
+		data = make(map[string]any, len(plain))
+	}
+	for k, v := range plain {
+		data[k] = base64.StdEncoding.EncodeToString([]byte(v))
+	}
+	delete(u.Object, "stringData")
+	u.Object["data"] = data
+	return ""
 }
 
 // orphaned says whether the delete option keeps an object on the cluster. Rules

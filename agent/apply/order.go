@@ -19,11 +19,13 @@ const (
 )
 
 const (
-	groupRBAC       = "rbac.authorization.k8s.io"
-	groupExtensions = "apiextensions.k8s.io"
-	groupAdmission  = "admissionregistration.k8s.io"
-	kindCRD         = "CustomResourceDefinition"
-	kindNamespace   = "Namespace"
+	groupRBAC        = "rbac.authorization.k8s.io"
+	groupExtensions  = "apiextensions.k8s.io"
+	groupAdmission   = "admissionregistration.k8s.io"
+	groupAggregation = "apiregistration.k8s.io"
+	kindCRD          = "CustomResourceDefinition"
+	kindNamespace    = "Namespace"
+	kindAPIService   = "APIService"
 )
 
 // classOf looks at the group as well as the kind: a Service of another group is
@@ -70,7 +72,7 @@ func classOf(group, kind string) int {
 		if kind == "HorizontalPodAutoscaler" {
 			return classWorkload
 		}
-	case "apiregistration.k8s.io", groupAdmission:
+	case groupAggregation, groupAdmission:
 		return classAdmission
 	}
 	return classOther
@@ -95,4 +97,16 @@ func existenceOnly(group, kind string) bool {
 func undeletable(o object) bool {
 	return o.Group == "" && o.Kind == kindNamespace &&
 		(o.Name == "default" || strings.HasPrefix(o.Name, "kube-"))
+}
+
+// protected says that deleting an object of a kind takes data or other objects
+// with it, so that it needs an explicit word.
+func protected(o object) bool {
+	switch o.Group {
+	case "":
+		return o.Kind == kindNamespace || o.Kind == "PersistentVolumeClaim"
+	case groupExtensions:
+		return o.Kind == kindCRD
+	}
+	return false
 }

@@ -209,7 +209,7 @@ func TestContentProblems(t *testing.T) {
 	}{
 		{lost, "fetch content: no such content"},
 		{wrong, "fetch content: asked for " + wrong.Digest},
-		{executor, "spec.executor is not supported"},
+		{executor, "spec.executor.subject.type"},
 	} {
 		got := r.await(tt.item, "error", func(report wire.Report) bool { return report.Error != "" })
 		if !strings.HasPrefix(got.Error, tt.want) || len(got.Manifests) != 0 {

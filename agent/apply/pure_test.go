@@ -6,14 +6,12 @@ package apply
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	kjson "k8s.io/apimachinery/pkg/util/json"
 
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
@@ -40,8 +38,8 @@ func TestParseManifest(t *testing.T) {
 			if diff := cmp.Diff(tt.problem, m.problem); diff != "" {
 				t.Error(diff)
 			}
-			if (m.object == nil) == (tt.problem == "") || m.ordinal != 3 {
-				t.Errorf("object %v, ordinal %d", m.object, m.ordinal)
+			if m.ordinal != 3 {
+				t.Errorf("ordinal %d", m.ordinal)
 			}
 		})
 	}
@@ -53,7 +51,8 @@ func TestParseContent(t *testing.T) {
 	for _, tt := range []struct{ name, spec, err string }{
 		{"empty", `{}`, ""},
 		{"not JSON", `{`, "decode spec of the work"},
-		{"executor", `{"executor":{"subject":{}}}`, "spec.executor is not supported"},
+		{"executor", `{"executor":{"subject":{}}}`, `spec.executor.subject.type "" is not supported: use ServiceAccount`},
+		{"executor without a name", `{"executor":{"subject":{"type":"ServiceAccount","serviceAccount":{"namespace":"n"}}}}`, "namespace and name are required"},
 		{"null executor", `{"executor":null}`, ""},
 		{"policy", `{"deleteOption":{"propagationPolicy":"Background"}}`, `spec.deleteOption.propagationPolicy "Background" is not supported`},
 		{"duplicate", `{"workload":{"manifests":[` + cm + `,` + cm + `]}}`, ""},
@@ -71,7 +70,11 @@ func TestParseContent(t *testing.T) {
 				t.Errorf("duplicate: got %q", got)
 			}
 			want := map[string]any{"name": "a", "namespace": "n"}
-			if diff := cmp.Diff(want, c.manifests[0].object.Object["metadata"]); diff != "" {
+			u, err := c.object(&c.manifests[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, u.Object["metadata"]); diff != "" {
 				t.Errorf("server fields stay: %s", diff)
 			}
 		})
@@ -84,7 +87,7 @@ func TestStrategyFor(t *testing.T) {
 		{"resourceIdentifier":{"group":"*","resource":"*","namespace":"*","name":"feedback"}},
 		{"resourceIdentifier":{"resource":"configmaps","namespace":"n","name":"ssa"},"updateStrategy":{"type":"ServerSideApply"}},
 		{"resourceIdentifier":{"resource":"configmaps","namespace":"n","name":"force"},"updateStrategy":{"type":"ServerSideApply","serverSideApply":{"force":true,"fieldManager":"x"}}},
-		{"resourceIdentifier":{"resource":"configmaps","namespace":"n","name":"ignore"},"updateStrategy":{"type":"ServerSideApply","serverSideApply":{"ignoreFields":[{"jsonPaths":[".a"]}]}}},
+		{"resourceIdentifier":{"resource":"configmaps","namespace":"n","name":"ignore"},"updateStrategy":{"type":"ServerSideApply","serverSideApply":{"ignoreFields":[{"jsonPaths":[".a[?(@.b)]"]}]}}},
 		{"resourceIdentifier":{"resource":"configmaps","namespace":"n","name":"once"},"updateStrategy":{"type":"CreateOnly"}},
 		{"resourceIdentifier":{"resource":"configmaps","namespace":"n","name":"look"},"updateStrategy":{"type":"ReadOnly"}},
 		{"resourceIdentifier":{"resource":"configmaps","namespace":"n","name":"odd"},"updateStrategy":{"type":"Replace"}},
@@ -97,17 +100,17 @@ func TestStrategyFor(t *testing.T) {
 		want        strategy
 		err         string
 	}{
-		{"", "ssa", strategy{work.StrategyServerSide, false}, ""},
-		{"", "force", strategy{work.StrategyServerSide, true}, ""},
-		{"", "ignore", strategy{}, "ignoreFields is not supported"},
-		{"", "once", strategy{work.StrategyCreateOnly, false}, ""},
-		{"", "look", strategy{work.StrategyReadOnly, false}, ""},
+		{"", "ssa", strategy{kind: work.StrategyServerSide}, ""},
+		{"", "force", strategy{kind: work.StrategyServerSide, force: true, manager: "x"}, ""},
+		{"", "ignore", strategy{}, "want field names and positions"},
+		{"", "once", strategy{kind: work.StrategyCreateOnly}, ""},
+		{"", "look", strategy{kind: work.StrategyReadOnly}, ""},
 		{"", "odd", strategy{}, `updateStrategy.type "Replace" is not supported`},
-		{"", "feedback", strategy{work.StrategyServerSide, false}, ""},
-		{"apps", "no match", strategy{work.StrategyUpdate, true}, ""},
+		{"", "feedback", strategy{kind: work.StrategyServerSide}, ""},
+		{"apps", "no match", strategy{kind: work.StrategyUpdate, force: true}, ""},
 	} {
 		got, err := strategyFor(c.configs, identity{Group: tt.group, Namespace: "n", Name: tt.name}, "configmaps")
-		if got != tt.want || (tt.err == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tt.err)) {
+		if !reflect.DeepEqual(got, tt.want) || (tt.err == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), tt.err)) {
 			t.Errorf("%s: got %+v, %v", tt.name, got, err)
 		}
 	}
@@ -196,7 +199,7 @@ func TestJudge(t *testing.T) {
 		{name: "orphan", obj: cm, live: &observation{uid: "1"}, option: work.DeleteOption{PropagationPolicy: work.Orphan}, want: fateRelease},
 		{name: "selectively orphaned", obj: cm, live: &observation{uid: "1"}, option: selective, want: fateRelease},
 		{name: "not selected", obj: with(cm, func(o *object) { o.Name = "b" }), live: &observation{uid: "1"}, option: selective, want: fateDelete},
-		{name: "terminating", obj: cm, live: &observation{uid: "1", terminating: true}, want: fateWait},
+		{name: "terminating", obj: cm, live: &observation{uid: "1", terminating: time.Now()}, want: fateWait},
 		{name: "kube-system", obj: object{Kind: "Namespace", Name: "kube-system", UID: "1"}, live: &observation{uid: "1"}, want: fateRelease},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -239,54 +242,20 @@ func TestReportFits(t *testing.T) {
 	for i := range results {
 		results[i].report = wire.ManifestReport{
 			Ordinal: i, Version: "v1", Kind: "ConfigMap", Resource: "configmaps", Namespace: "n", Name: fmt.Sprint("name-", i),
-			ApplyMessage: strings.Repeat("é", 2000),
+			ApplyMessage: strings.Repeat("é", 20_000), Health: wire.HealthInProgress, Applied: i%2 == 0, Available: true,
 		}
 	}
-	r := buildReport(wire.Item{Name: "a"}, "", results)
-	if got := len(r.Manifests[0].ApplyMessage); len(r.Manifests) != 4000 || got == 0 || got > 64 {
+	r := buildReport(wire.Item{Name: "a"}, &progress{}, results)
+	if got := len(r.Manifests[0].ApplyMessage); len(r.Manifests) != maxWorst || got == 0 || got > 1024 || r.Manifests[0].Applied {
 		t.Errorf("%d manifests with messages of %d bytes", len(r.Manifests), got)
 	}
-	small := buildReport(wire.Item{Name: "a"}, "", results[:1])
-	if got := len(small.Manifests[0].ApplyMessage); got < 1000 || got > 1024 {
-		t.Errorf("message of a small report has %d bytes", got)
+	want := &wire.Counts{Total: 4000, Applied: 2000, Available: 4000, Health: map[string]int{wire.HealthInProgress: 4000}}
+	if diff := cmp.Diff(want, r.Counts); diff != "" {
+		t.Error(diff)
 	}
-}
-
-func TestHealthOf(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name, health, message string
-		object                map[string]any
-	}{
-		{"config", wire.HealthCurrent, "", map[string]any{"apiVersion": "v1", "kind": "ConfigMap"}},
-		{
-			"deployment past its deadline", wire.HealthFailed, "ProgressDeadlineExceeded: Progress deadline exceeded: it has timed out",
-			map[string]any{
-				"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"generation": int64(1)},
-				"status": map[string]any{"observedGeneration": int64(1), "conditions": []any{
-					map[string]any{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "it has timed out"},
-				}},
-			},
-		},
-		{
-			"generation not observed", wire.HealthInProgress, "LatestGenerationNotObserved: Deployment generation is 2, but latest observed generation is 1",
-			map[string]any{
-				"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"generation": int64(2)},
-				"status": map[string]any{"observedGeneration": int64(1)},
-			},
-		},
-		{
-			"status of the wrong shape", wire.HealthUnknown, "status cannot be understood",
-			map[string]any{"apiVersion": "example.com/v1", "kind": "Thing", "status": "odd"},
-		},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			health, message := healthOf(&unstructured.Unstructured{Object: tt.object})
-			if health != tt.health || !strings.Contains(message, tt.message) || (tt.message == "") != (message == "") {
-				t.Errorf("got %s %q, want %s %q", health, message, tt.health, tt.message)
-			}
-		})
+	many := buildReport(wire.Item{Name: "a"}, &progress{}, results[:maxListed])
+	if got := len(many.Manifests[0].ApplyMessage); len(many.Manifests) != maxListed || many.Counts != nil || got < 1000 || got > 1024 {
+		t.Errorf("report of %d has %d manifests with messages of %d bytes", maxListed, len(many.Manifests), got)
 	}
 }
 
@@ -304,7 +273,7 @@ func TestResultsOf(t *testing.T) {
 		{report: rec.Manifests[0], obj: rec.Inventory[0], managed: true},
 		{report: rec.Manifests[1], obj: object{Version: "v1", Kind: "Secret", Resource: "secrets", Namespace: "n", Name: "read-only"}},
 	}
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(result{})); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(result{}, touch{}, drift{}, finding{})); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -319,32 +288,28 @@ func FuzzContent(f *testing.F) {
 		if err != nil {
 			return
 		}
-		providedKinds(c)
+		promisedKinds(c)
 		for i := range c.manifests {
 			m := &c.manifests[i]
-			if (m.object == nil) != (m.problem != "") && m.object == nil {
-				t.Errorf("manifest %d has neither object nor problem", i)
+			if m.problem != "" {
+				continue
 			}
-			if m.object != nil && (m.id.Name == "" || m.id.Kind == "") {
+			if m.id.Name == "" || m.id.Kind == "" {
 				t.Errorf("manifest %d passed without name or kind: %s", i, data)
 			}
+			u, err := c.object(m)
+			if err != nil {
+				t.Errorf("manifest %d passed and cannot be decoded: %v", i, err)
+				continue
+			}
+			for _, config := range c.configs {
+				for _, rule := range config.ignore {
+					for _, find := range rule.fields {
+						_, _ = find(t.Context(), u.Object)
+					}
+				}
+			}
 			orphaned(c.delete, object{Kind: m.id.Kind})
-		}
-	})
-}
-
-func FuzzHealth(f *testing.F) {
-	f.Add([]byte(`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"generation":1},"spec":{"replicas":"x"},"status":{"conditions":[{"type":"Available"},1]}}`))
-	f.Add([]byte(`{"apiVersion":"v1","kind":"Pod","status":{"phase":"Running","containerStatuses":[{"state":{"waiting":{"reason":"CrashLoopBackOff"}}}]}}`))
-	f.Add([]byte(`{"apiVersion":"batch/v1","kind":"Job","status":{"startTime":3}}`))
-	known := []string{wire.HealthCurrent, wire.HealthInProgress, wire.HealthFailed, wire.HealthTerminating, wire.HealthUnknown}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		u := &unstructured.Unstructured{}
-		if kjson.Unmarshal(data, &u.Object) != nil || u.Object == nil {
-			return
-		}
-		if health, _ := healthOf(u); !slices.Contains(known, health) {
-			t.Errorf("health %q of %s", health, data)
 		}
 	})
 }

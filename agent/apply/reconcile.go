@@ -5,9 +5,8 @@ package apply
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -23,36 +22,71 @@ func (e *Engine) reconcile(ctx context.Context, log *zap.Logger, it *item, want 
 	switch {
 	case s.digest != want.Digest || it.rec.Deleted:
 		e.begin(it, want)
-	case s.generation != want.Generation && !s.applyAt.IsZero():
-		s.failures, s.applyAt = 0, time.Now()
+	case s.generation != want.Generation || s.policy != want.Policy:
+		e.reconsider(it, want)
 	}
-	s.generation = want.Generation
+	s.generation, s.policy, s.complete = want.Generation, want.Policy, want.Complete
 
-	if due(s.applyAt) {
+	switch {
+	case due(s.applyAt):
 		e.attempt(ctx, log, it, want)
-	} else if it.rec.Complete && it.rec.Generation != want.Generation {
+	case it.rec.Complete && it.rec.Generation != want.Generation:
 		rec := it.rec
 		rec.Generation = want.Generation
 		e.saveOrWarn(log, it, rec)
 	}
-	if ctx.Err() == nil && due(s.pollAt) {
+	e.takeSightings(it)
+	if ctx.Err() == nil && it.pollDue() {
 		e.poll(ctx, log, it)
 	}
-	return buildReport(want, s.err, it.results)
+	if ctx.Err() == nil {
+		e.tendDrift(ctx, log, it, want)
+	}
+	if s.waiting && s.applyAt.IsZero() && it.waveReady() {
+		s.applyAt = time.Now()
+	}
+	if ctx.Err() == nil && due(s.pruneAt) {
+		e.prune(ctx, it, want)
+	}
+	return buildReport(want, s, it.results)
 }
-
-func due(at time.Time) bool { return !at.IsZero() && !at.After(time.Now()) }
 
 // begin turns to new content. Content that is already applied is only looked at.
 func (e *Engine) begin(it *item, want wire.Item) {
 	it.results = nil
-	it.state = progress{digest: want.Digest}
+	it.state = progress{digest: want.Digest, policy: want.Policy, generation: want.Generation}
 	if it.rec.Complete && it.rec.Digest == want.Digest && !it.rec.Deleted {
 		it.results = resultsOf(it.rec)
 		it.state.pollAt = time.Now()
+		e.follow(want.UID, it.results)
+		if len(it.rec.Dropped)+len(it.rec.Leaving) > 0 {
+			it.state.pruneAt = time.Now()
+		}
 		return
 	}
 	it.state.applyAt = time.Now()
+}
+
+// reconsider reacts to a new generation or policy of the same content: what
+// waited for it is tried at once.
+func (e *Engine) reconsider(it *item, want wire.Item) {
+	s, now := &it.state, time.Now()
+	if !s.applyAt.IsZero() {
+		s.failures, s.applyAt = 0, now
+	}
+	if s.policy == want.Policy {
+		return
+	}
+	s.took = nil
+	if s.policy.Drift != want.Policy.Drift {
+		s.pollAt, s.fullPollAt = now, now
+		for i := range it.results {
+			it.results[i].drift.examined, it.results[i].drift.examineAt = "", time.Time{}
+		}
+	}
+	if len(it.rec.Dropped)+len(it.rec.Leaving) > 0 {
+		s.pruneAt = now
+	}
 }
 
 // resultsOf rebuilds the outcome of complete content after a restart.
@@ -61,15 +95,27 @@ func resultsOf(rec record) []result {
 	for _, o := range rec.Inventory {
 		inventory[o.identity()] = o
 	}
-	results := make([]result, len(rec.Manifests))
-	for i, m := range rec.Manifests {
+	results := make([]result, max(rec.Total, len(rec.Manifests)))
+	for _, m := range rec.Manifests {
+		if m.Ordinal < 0 || m.Ordinal >= len(results) {
+			continue
+		}
 		id := identity{m.Group, m.Kind, m.Namespace, m.Name}
 		o, managed := inventory[id]
 		if !managed {
 			o = object{Group: m.Group, Version: m.Version, Kind: m.Kind, Resource: m.Resource, Namespace: m.Namespace, Name: m.Name}
 		}
 		o.Version, o.Resource = m.Version, m.Resource
-		results[i] = result{report: m, obj: o, managed: managed}
+		results[m.Ordinal] = result{report: m, obj: o, managed: managed, rules: rec.Rules[m.Ordinal]}
+	}
+	for _, o := range rec.Inventory {
+		if o.Ordinal < 1 || o.Ordinal > len(results) {
+			continue
+		}
+		results[o.Ordinal-1] = result{report: wire.ManifestReport{
+			Ordinal: o.Ordinal - 1, Group: o.Group, Version: o.Version, Kind: o.Kind, Resource: o.Resource,
+			Namespace: o.Namespace, Name: o.Name, Applied: true,
+		}, obj: o, managed: true, rules: rec.Rules[o.Ordinal-1]}
 	}
 	return results
 }
@@ -77,26 +123,37 @@ func resultsOf(rec record) []result {
 // attempt applies the item once and plans the next attempt.
 func (e *Engine) attempt(ctx context.Context, log *zap.Logger, it *item, want wire.Item) {
 	s := &it.state
-	err := e.apply(ctx, it, want)
+	var err error
+	if want.Complete {
+		err = e.lookOnly(ctx, it, want)
+	} else {
+		err = e.apply(ctx, it, want)
+	}
 	if ctx.Err() != nil {
 		return
 	}
-	failed, lasting, refused := 0, 0, false
-	for _, r := range it.results {
-		if !r.report.Applied {
+	failed, lasting, waiting := 0, 0, 0
+	refused, moving, unserved := false, false, false
+	for i := range it.results {
+		r := &it.results[i]
+		switch {
+		case r.report.Applied:
+		case r.waiting:
+			waiting++
+		default:
 			failed++
 			if r.lasting {
 				lasting++
 			}
-			refused = refused || r.refused
+			refused, moving, unserved = refused || r.refused, moving || r.moving, unserved || r.unserved
 		}
 	}
 	e.mu.Lock()
-	it.refused = refused
+	it.refused, it.moving, it.unserved = refused, moving, unserved
 	e.mu.Unlock()
 
 	now := time.Now()
-	s.err = ""
+	s.err, s.waiting = "", waiting > 0
 	switch {
 	case err != nil:
 		s.err = err.Error()
@@ -111,30 +168,68 @@ func (e *Engine) attempt(ctx context.Context, log *zap.Logger, it *item, want wi
 		log.Warn("work not applied", zap.Error(err), zap.Duration("retry", delay))
 	case failed > 0:
 		s.failures++
-		delay := jitter(retryDelay(s.failures, failed == lasting))
+		delay := retryDelay(s.failures, failed == lasting)
+		if unserved {
+			delay = min(delay, retryUnserved)
+		}
+		delay = jitter(delay)
 		s.applyAt = now.Add(delay)
 		log.Warn("work applied in part", zap.Int("failed", failed), zap.Int("manifests", len(it.results)), zap.Duration("retry", delay))
+	case waiting > 0:
+		s.failures, s.applyAt = 0, time.Time{}
+		log.Info("waves of the work wait for lower ones", zap.Int("waiting", waiting), zap.Int("manifests", len(it.results)))
 	default:
-		s.failures, s.repair, s.applyAt = 0, false, time.Time{}
+		s.failures, s.applyAt = 0, time.Time{}
 		log.Info("work applied", zap.String("digest", want.Digest), zap.Int("manifests", len(it.results)))
 	}
 	s.pollAt, s.interval = now, 0
-	if s.fullPollAt.IsZero() {
-		s.fullPollAt = now.Add(jitter(pollSteady))
+	if e.cfg.Observer != nil {
+		s.pollAt = now.Add(lookFirst)
 	}
+	if s.fullPollAt.IsZero() {
+		s.fullPollAt = now.Add(jitter(e.resync(len(it.results))))
+	}
+	e.follow(want.UID, it.results)
 }
 
-// load fetches content, checks that it is what digest names, and takes it apart.
-func (e *Engine) load(ctx context.Context, digest string) (*content, error) {
-	data, err := e.cfg.Content(ctx, digest)
+// lookOnly takes stock of complete work that was not applied by this agent, or
+// in another content: it is not written any more.
+func (e *Engine) lookOnly(ctx context.Context, it *item, want wire.Item) error {
+	c, err := e.load(ctx, want.Digest)
 	if err != nil {
-		return nil, fmt.Errorf("fetch content: %w", err)
+		return err
 	}
-	sum := sha256.Sum256(data)
-	if got := "sha256:" + hex.EncodeToString(sum[:]); got != digest {
-		return nil, fmt.Errorf("fetch content: asked for %s, got %s", digest, got)
+	defer c.Close()
+	it.results = make([]result, len(c.manifests))
+	for i := range c.manifests {
+		r := &it.results[i]
+		r.begin(&c.manifests[i])
+		t := &task{content: c, manifest: &c.manifests[i], result: r}
+		if err := e.recognise(ctx, t, promises{}); err != nil {
+			if ctx.Err() != nil || unreachable(err) {
+				return apiError(err)
+			}
+			r.fail(err)
+			r.lasting = true
+			continue
+		}
+		if before, held := it.rec.held()[r.obj.identity()]; held {
+			r.obj.UID, r.obj.Adopted = before.UID, before.Adopted
+		}
+		r.managed, r.report.Applied, r.doubt = false, true, true
 	}
-	return parseContent(data)
+	return nil
+}
+
+// waveReady says that the manifests of the lowest wave that waits need not any more.
+func (it *item) waveReady() bool {
+	lowest, found := 0, false
+	for i := range it.results {
+		if r := &it.results[i]; r.waiting && (!found || r.obj.Wave < lowest) {
+			lowest, found = r.obj.Wave, true
+		}
+	}
+	return found && waitsFor(it.results, lowest) == ""
 }
 
 // save makes rec the record of the item, on disk first.
@@ -152,80 +247,28 @@ func (e *Engine) save(it *item, rec record) error {
 	return nil
 }
 
+// saveChange saves what differs by more than the marks of owned fields: those are
+// found again.
+func (e *Engine) saveChange(it *item, rec record) error {
+	unmarked := func(rec record) record {
+		rec.Inventory = slices.Clone(rec.Inventory)
+		for i := range rec.Inventory {
+			rec.Inventory[i].Fields = ""
+		}
+		return rec
+	}
+	if reflect.DeepEqual(unmarked(rec), unmarked(it.rec)) {
+		e.mu.Lock()
+		it.rec = rec
+		e.mu.Unlock()
+		return nil
+	}
+	return e.save(it, rec)
+}
+
 // saveOrWarn is for facts that the next turn finds again.
 func (e *Engine) saveOrWarn(log *zap.Logger, it *item, rec record) {
 	if err := e.save(it, rec); err != nil {
 		log.Warn("record of the work is behind", zap.Error(err))
-	}
-}
-
-// claim registers the objects as the item's own. It returns, by object, the
-// name of the item that owns it already. An item that the hub no longer lists
-// loses its claim, since nothing else could ever free the object.
-func (e *Engine) claim(uid string, ids []identity) (refused map[identity]string, err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	refused = make(map[identity]string)
-	for _, id := range ids {
-		owner := e.owners[id]
-		other := e.items[owner]
-		switch {
-		case owner == "" || owner == uid || other == nil:
-		case other.listed || other.busy:
-			refused[id] = other.want.Name
-			continue
-		default:
-			rec := other.rec
-			rec.Inventory = slices.DeleteFunc(slices.Clone(rec.Inventory), func(o object) bool { return o.identity() == id })
-			body, err := encodeRecord(rec)
-			if err != nil {
-				return nil, err
-			}
-			if err := e.cfg.Records.SaveRecord(owner, body); err != nil {
-				return nil, fmt.Errorf("save record of work %s: %w", other.want.Name, err)
-			}
-			other.rec = rec
-		}
-		e.owners[id] = uid
-	}
-	return refused, nil
-}
-
-// disown ends the item's claim to all objects but those in inventory, and lets
-// items that were refused try again.
-func (e *Engine) disown(uid string, inventory []object) {
-	keep := make(map[identity]bool, len(inventory))
-	for _, o := range inventory {
-		keep[o.identity()] = true
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	freed := false
-	for id, owner := range e.owners {
-		if owner == uid && !keep[id] {
-			delete(e.owners, id)
-			freed = true
-		}
-	}
-	if !freed {
-		return
-	}
-	for other, it := range e.items {
-		if other != uid && it.listed && it.refused {
-			it.again, it.due = true, time.Now()
-		}
-	}
-	e.signal()
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }

@@ -31,8 +31,24 @@ type record struct {
 	// Inventory is a superset of what the item has on the cluster: while content
 	// is being applied, the union of the old and the new.
 	Inventory []object `json:"inventory,omitempty"`
-	// Manifests is the outcome of content Digest, when Complete.
+	// Dropped is what the content of Complete no longer names and what waits for
+	// the word to be deleted. Leaving is what was decided to be deleted, and may
+	// still exist; nobody owns it. Released are adopted objects that another item
+	// names now: it learns here that they are not its own.
+	Dropped  []object `json:"dropped,omitempty"`
+	Leaving  []object `json:"leaving,omitempty"`
+	Released []object `json:"released,omitempty"`
+	// Total is the number of manifests of content Digest, when Complete. Manifests
+	// has those that are not in the inventory; of an older agent, all.
+	Total     int                   `json:"total,omitempty"`
 	Manifests []wire.ManifestReport `json:"manifests,omitempty"`
+	// Rules are what is to be read from the status, by ordinal.
+	Rules map[int]rules `json:"rules,omitempty"`
+	// Bundles of Digest and LastGood.
+	Bundle         string `json:"bundle,omitempty"`
+	LastGoodBundle string `json:"lastGoodBundle,omitempty"`
+	// Approved says that the removal of the whole item was approved.
+	Approved bool `json:"approved,omitempty"`
 	// Deleted stays until the hub drops the tombstone.
 	Deleted bool `json:"deleted,omitempty"`
 }
@@ -51,11 +67,50 @@ type object struct {
 	UID string `json:"uid,omitempty"`
 	// Adopted objects existed before, made by somebody else: they are never deleted.
 	Adopted bool `json:"adopted,omitempty"`
+	// Wave in which it is applied.
+	Wave int `json:"wave,omitempty"`
+	// Ordinal of its manifest plus one; zero when there is none.
+	Ordinal int `json:"ordinal,omitempty"`
+	// Manager is the field manager, when it is not the engine's own.
+	Manager string `json:"manager,omitempty"`
+	// Fields names the set of fields that the last apply owned; empty when the
+	// object is not written.
+	Fields string `json:"fields,omitempty"`
 }
 
 func (o object) identity() identity { return identity{o.Group, o.Kind, o.Namespace, o.Name} }
 
 func (o object) class() int { return classOf(o.Group, o.Kind) }
+
+// owned is all that the item has a claim to.
+func (r *record) owned() []object { return slices.Concat(r.Inventory, r.Dropped) }
+
+// held is everything the record knows of, by identity.
+func (r *record) held() map[identity]object {
+	held := make(map[identity]object, len(r.Inventory)+len(r.Dropped)+len(r.Leaving))
+	for _, o := range slices.Concat(r.Leaving, r.Dropped, r.Inventory) {
+		held[o.identity()] = o
+	}
+	return held
+}
+
+// without returns the objects that are not among others, by identity.
+func without(objects, others []object) []object {
+	if len(objects) == 0 || len(others) == 0 {
+		return objects
+	}
+	ids := make(map[identity]bool, len(others))
+	for _, o := range others {
+		ids[o.identity()] = true
+	}
+	var left []object
+	for _, o := range objects {
+		if !ids[o.identity()] {
+			left = append(left, o)
+		}
+	}
+	return left
+}
 
 func decodeRecord(body []byte) (record, error) {
 	var rec record
@@ -103,12 +158,12 @@ func dropped(inventory, named []object) []object {
 	return gone
 }
 
-// sortObjects orders by class, then by name: the order in which objects are
+// sortObjects orders by wave, class and name: the order in which objects are
 // applied, and from the end that in which they are removed.
 func sortObjects(objects []object) {
 	slices.SortFunc(objects, func(a, b object) int {
 		return cmp.Or(
-			cmp.Compare(a.class(), b.class()),
+			cmp.Compare(a.Wave, b.Wave), cmp.Compare(a.class(), b.class()),
 			cmp.Compare(a.Group, b.Group), cmp.Compare(a.Kind, b.Kind),
 			cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name),
 		)
@@ -137,7 +192,7 @@ func judge(o object, live *observation, option work.DeleteOption, owner string) 
 		return fateGone
 	case o.Adopted, owner != "", orphaned(option, o), undeletable(o):
 		return fateRelease
-	case live.terminating:
+	case !live.terminating.IsZero():
 		return fateWait
 	default:
 		return fateDelete

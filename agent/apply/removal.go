@@ -5,39 +5,18 @@ package apply
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
-
-// prune deletes what the item had and its new content no longer names. It does
-// not wait until the objects are gone.
-func (e *Engine) prune(ctx context.Context, want wire.Item, objects []object, option work.DeleteOption) error {
-	if len(objects) == 0 {
-		return nil
-	}
-	elsewhere := e.claims(ctx, want.UID, objects)
-	var errs []error
-	for _, o := range slices.Backward(objects) {
-		if _, _, err := e.giveUp(ctx, o, option, elsewhere[o.identity()]); err != nil {
-			if ctx.Err() != nil || unreachable(err) {
-				return apiError(err)
-			}
-			errs = append(errs, fmt.Errorf("prune %s: %w", o.identity(), err))
-		}
-	}
-	return joinFirst(errs)
-}
 
 // remove takes the item's objects off the cluster, the last class first, and
 // each class only when the one before is gone: controllers outlive the objects
@@ -47,23 +26,31 @@ func (e *Engine) remove(ctx context.Context, log *zap.Logger, it *item, want wir
 	s := &it.state
 	if s.digest != "" || it.results != nil {
 		it.results, *s = nil, progress{}
+		e.follow(want.UID, nil)
 	}
+	if s.policy != want.Policy {
+		s.policy, s.failures, s.interval = want.Policy, 0, 0
+	}
+	s.plan, s.remaining, s.left = nil, nil, 0
 	if it.rec.Deleted {
 		report.Deleted = true
 		return report
 	}
 	before := len(it.rec.Inventory)
 	err := e.prepareRemoval(ctx, it, want)
+	if err == nil && !it.rec.Approved {
+		err = e.approveRemoval(ctx, it, want)
+	}
 	var left []wire.ManifestReport
-	if err == nil {
-		left, err = e.removeStep(ctx, it, want)
+	if err == nil && it.rec.Approved {
+		left, err = e.removeStep(ctx, it)
 	}
 	if ctx.Err() != nil {
 		return report
 	}
-	if err == nil && len(it.rec.Inventory) == 0 {
+	if err == nil && it.rec.Approved && len(it.rec.Inventory) == 0 {
 		rec := it.rec
-		rec.Complete, rec.Manifests, rec.Deleted = false, nil, true
+		rec.Complete, rec.Manifests, rec.Rules, rec.Total, rec.Deleted = false, nil, nil, 0, true
 		if err = e.save(it, rec); err == nil {
 			e.disown(want.UID, nil)
 			log.Info("work removed")
@@ -73,7 +60,8 @@ func (e *Engine) remove(ctx context.Context, log *zap.Logger, it *item, want wir
 		}
 	}
 	now := time.Now()
-	report.Manifests = left
+	report.Manifests = left[:min(len(left), maxListed)]
+	report.Prune, report.Remaining, report.RemainingTotal = s.plan, s.remaining, s.left
 	if err != nil {
 		report.Error = err.Error()
 		s.failures++
@@ -87,6 +75,9 @@ func (e *Engine) remove(ctx context.Context, log *zap.Logger, it *item, want wir
 	}
 	s.interval = nextInterval(s.interval, false)
 	s.applyAt = now.Add(s.interval)
+	if s.plan != nil {
+		s.applyAt = now.Add(jitter(replan))
+	}
 	return fit(report)
 }
 
@@ -101,17 +92,40 @@ func (e *Engine) prepareRemoval(ctx context.Context, it *item, want wire.Item) e
 		return nil
 	}
 	rec.Name, rec.UID, rec.Generation, rec.Complete = want.Name, want.UID, want.Generation, false
+	// What is on its way out belongs to the removal: it is not over before.
+	rec.Inventory = unite(rec.owned(), without(rec.Leaving, rec.owned()))
+	rec.Dropped, rec.Leaving = nil, nil
 	if want.Digest != "" && (unknown || rec.DeleteDigest != want.Digest) {
 		c, err := e.load(ctx, want.Digest)
 		if err != nil {
 			return err
 		}
+		defer c.Close()
 		rec.Delete, rec.DeleteDigest = c.delete, want.Digest
 		if unknown {
 			rec.Digest = want.Digest
 			rec.Inventory = e.unowned(want.UID, c)
 		}
 	}
+	return e.save(it, rec)
+}
+
+// approveRemoval lets a removal begin that takes nothing of a protected kind, or
+// whose plan has its word. From then on it goes to its end.
+func (e *Engine) approveRemoval(ctx context.Context, it *item, want wire.Item) error {
+	v, err := e.judgeAll(ctx, want.UID, it.rec.Inventory, it.rec.Delete)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(v.doomed, protected) {
+		if plan := planOf(v.doomed, wire.PlanReasonProtected); !approves(want.Policy, plan) {
+			it.state.plan = plan
+			return nil
+		}
+	}
+	rec := it.rec
+	rec.Approved = true
+	rec.Released = append(slices.Clone(rec.Released), v.passing...)
 	return e.save(it, rec)
 }
 
@@ -126,36 +140,42 @@ func (e *Engine) unowned(uid string, c *content) []object {
 			continue
 		}
 		objects = append(objects, object{
-			Group: m.gvk.Group, Version: m.gvk.Version, Kind: m.gvk.Kind, Namespace: m.id.Namespace, Name: m.id.Name,
+			Group: m.gvk.Group, Version: m.gvk.Version, Kind: m.gvk.Kind, Namespace: m.id.Namespace, Name: m.id.Name, Wave: m.wave,
 		})
 	}
 	return unite(nil, objects)
 }
 
-// removeStep works on the last class of the inventory and drops from it what is
-// gone or released. It returns what is left of the class.
-func (e *Engine) removeStep(ctx context.Context, it *item, want wire.Item) ([]wire.ManifestReport, error) {
-	elsewhere := e.claimsNow(ctx, it, want)
+// removeStep works on the last class of the last wave in the inventory and drops
+// from it what is gone or released. It returns what is left of the class.
+func (e *Engine) removeStep(ctx context.Context, it *item) ([]wire.ManifestReport, error) {
+	owners, err := e.elsewhere(ctx, it.rec.UID, it.rec.Inventory)
+	if err != nil {
+		return nil, err
+	}
 	var left []wire.ManifestReport
+	var notes []wire.ObjectNote
 	var errs []error
 	inventory := slices.Clone(it.rec.Inventory)
 	sortObjects(inventory)
 	for len(inventory) > 0 && len(left) == 0 {
-		class := inventory[len(inventory)-1].class()
-		first := slices.IndexFunc(inventory, func(o object) bool { return o.class() == class })
+		last := inventory[len(inventory)-1]
+		first := slices.IndexFunc(inventory, func(o object) bool { return o.Wave == last.Wave && o.class() == last.class() })
+		outcomes, err := e.giveUpAll(ctx, inventory[first:], it.rec.Delete, owners)
+		if err != nil {
+			return nil, err
+		}
 		var stay []object
-		for _, o := range slices.Backward(inventory[first:]) {
-			done, live, err := e.giveUp(ctx, o, it.rec.Delete, elsewhere[o.identity()])
-			switch {
-			case ctx.Err() != nil || (err != nil && unreachable(err)):
-				return nil, apiError(err)
-			case err != nil:
-				errs = append(errs, fmt.Errorf("delete %s: %w", o.identity(), err))
-			case done:
+		for i, out := range slices.Backward(outcomes) {
+			o := inventory[first+i]
+			if out.err != nil {
+				errs = append(errs, fmt.Errorf("delete %s: %w", o.identity(), out.err))
+			} else if out.done {
 				continue
 			}
 			stay = append(stay, o)
-			left = append(left, remaining(len(left), o, live))
+			left = append(left, remaining(len(left), o, out.live))
+			notes = append(notes, noteOf(o, out.live))
 		}
 		inventory = append(inventory[:first], stay...)
 	}
@@ -163,39 +183,75 @@ func (e *Engine) removeStep(ctx context.Context, it *item, want wire.Item) ([]wi
 	e.mu.Lock()
 	it.rec.Inventory = inventory
 	e.mu.Unlock()
+	it.state.remaining, it.state.left = notes[:min(len(notes), wire.MaxNamed)], len(notes)
 	return left, joinFirst(errs)
 }
 
-// giveUp removes or releases one object. done says that the item has nothing to
-// do with it any more; otherwise it is on its way out.
-func (e *Engine) giveUp(ctx context.Context, o object, option work.DeleteOption, owner string) (done bool, live *observation, err error) {
-	k, err := e.cluster.resolve(ctx, schema.GroupVersionKind{Group: o.Group, Version: o.Version, Kind: o.Kind})
-	switch {
-	case gone(err):
-		return true, nil, nil
-	case err != nil:
-		return false, nil, err
-	}
-	o.Resource = k.resource
-	if !k.namespaced {
-		o.Namespace = ""
-	}
-	if live, err = e.cluster.observe(ctx, o); err != nil {
-		return false, nil, err
-	}
-	switch judge(o, live, option, owner) {
-	case fateDelete:
-		err := e.cluster.delete(ctx, o, live.uid)
-		// A conflict means that another object has the name by now: look again.
-		if err != nil && !gone(err) && !apierrors.IsConflict(err) {
-			return false, live, err
+// outcome is what became of one object that is given up.
+type outcome struct {
+	done bool // the item has nothing to do with it any more; else it is on its way out
+	live *observation
+	err  error
+}
+
+// neverMade says that an object was planned, not seen, and is of an API that is
+// registered without a server: there was nobody to make it.
+func neverMade(o object, err error) bool { return o.UID == "" && apierrors.IsServiceUnavailable(err) }
+
+// giveUpAll removes or releases objects, several at once. The error says that the
+// API server does not answer.
+func (e *Engine) giveUpAll(ctx context.Context, objects []object, option work.DeleteOption, owners map[identity]string) ([]outcome, error) {
+	outcomes := make([]outcome, len(objects))
+	var present []int
+	var asked []object
+	for i, o := range objects {
+		k, err := e.cluster.resolve(ctx, o.gvk())
+		switch {
+		case gone(err), neverMade(o, err):
+			outcomes[i].done = true
+			continue
+		case err != nil && (ctx.Err() != nil || unreachable(err)):
+			return nil, apiError(err)
+		case err != nil:
+			outcomes[i].err = err
+			continue
 		}
-		return false, live, nil
-	case fateWait:
-		return false, live, nil
-	default:
-		return true, live, nil
+		if o.Resource = k.resource; !k.namespaced {
+			o.Namespace = ""
+		}
+		present, asked = append(present, i), append(asked, o)
 	}
+	sights, err := e.cluster.survey(ctx, asked)
+	if err != nil {
+		return nil, apiError(err)
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelRequests)
+	for n, i := range present {
+		o, out := asked[n], &outcomes[i]
+		if out.err = sights[n].err; out.err != nil {
+			continue
+		}
+		out.live = sights[n].seen
+		switch judge(o, out.live, option, owners[o.identity()]) {
+		case fateWait:
+		case fateDelete:
+			group.Go(func() error {
+				err := e.cluster.delete(gctx, o, out.live.uid)
+				switch {
+				case err != nil && (gctx.Err() != nil || unreachable(err)):
+					return apiError(err)
+				// A conflict means that another object has the name by now: look again.
+				case err != nil && !gone(err) && !apierrors.IsConflict(err):
+					out.err = err
+				}
+				return nil
+			})
+		default:
+			out.done = true
+		}
+	}
+	return outcomes, group.Wait()
 }
 
 func remaining(ordinal int, o object, live *observation) wire.ManifestReport {
@@ -208,85 +264,4 @@ func remaining(ordinal int, o object, live *observation) wire.ManifestReport {
 		m.HealthMessage = "waits for finalizers: " + strings.Join(live.finalizers, ", ")
 	}
 	return m
-}
-
-// claimsNow is claims for the whole inventory, computed once for each list the
-// hub gives.
-func (e *Engine) claimsNow(ctx context.Context, it *item, want wire.Item) map[identity]string {
-	e.mu.Lock()
-	list := e.list
-	e.mu.Unlock()
-	if s := &it.state; s.claims == nil || s.claimsList != list {
-		s.claims, s.claimsList = e.claims(ctx, want.UID, it.rec.Inventory), list
-	}
-	return it.state.claims
-}
-
-// claims returns, for those of the objects that the content of another listed
-// item names, the name of that item: they change hands instead of being deleted.
-// Content that cannot be read claims nothing.
-func (e *Engine) claims(ctx context.Context, uid string, objects []object) map[identity]string {
-	asked := make(map[identity]bool, len(objects))
-	for _, o := range objects {
-		asked[o.identity()] = true
-	}
-	e.mu.Lock()
-	var others []wire.Item
-	for other, it := range e.items {
-		if other != uid && it.listed && !it.want.Deleting {
-			others = append(others, it.want)
-		}
-	}
-	e.mu.Unlock()
-	claims := make(map[identity]string)
-	for _, other := range others {
-		data, err := e.cfg.Content(ctx, other.Digest)
-		if err != nil {
-			e.cfg.Log.Warn("content of another work not read before removing objects",
-				zap.String("work", other.Name), zap.Error(err))
-			continue
-		}
-		for _, id := range identitiesIn(data) {
-			if asked[id] {
-				claims[id] = other.Name
-			}
-		}
-	}
-	return claims
-}
-
-// identitiesIn names the objects of content without decoding them whole.
-func identitiesIn(data []byte) []identity {
-	var spec struct {
-		Workload struct {
-			Manifests []struct {
-				APIVersion string `json:"apiVersion"`
-				Kind       string `json:"kind"`
-				Metadata   struct {
-					Name      string `json:"name"`
-					Namespace string `json:"namespace"`
-				} `json:"metadata"`
-			} `json:"manifests"`
-		} `json:"workload"`
-	}
-	// A manifest of the wrong shape leaves the others usable.
-	_ = json.Unmarshal(data, &spec)
-	var ids []identity
-	for _, m := range spec.Workload.Manifests {
-		if gv, err := schema.ParseGroupVersion(m.APIVersion); err == nil {
-			ids = append(ids, identity{Group: gv.Group, Kind: m.Kind, Namespace: m.Metadata.Namespace, Name: m.Metadata.Name})
-		}
-	}
-	return ids
-}
-
-// joinFirst is the first error, and how many more there are.
-func joinFirst(errs []error) error {
-	switch len(errs) {
-	case 0:
-		return nil
-	case 1:
-		return errs[0]
-	}
-	return errors.Join(fmt.Errorf("%w (and %d more)", errs[0], len(errs)-1))
 }

@@ -5,17 +5,22 @@ package apply
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/drover-io/drover/shared/wire"
 )
 
 const (
 	retryFirst     = time.Second
 	retryPermanent = 16 * time.Second // first retry of what will hardly succeed by itself
 	retryMax       = time.Minute
+	retryUnserved  = 10 * time.Second // longest wait for a kind that is not served
 
 	pollFirst  = 250 * time.Millisecond
 	pollMax    = 5 * time.Second  // while something is not Current
@@ -105,4 +110,40 @@ func detailCauses(details *metav1.StatusDetails) []metav1.StatusCause {
 		return nil
 	}
 	return details.Causes
+}
+
+// conflicting says that other field managers own what the request would change.
+func conflicting(err error) bool {
+	return apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict)
+}
+
+// conflictsOnlyWith says that manager is the only one in the way.
+func conflictsOnlyWith(err error, manager string) bool {
+	var answered apierrors.APIStatus
+	if !conflicting(err) || !errors.As(err, &answered) {
+		return false
+	}
+	for _, cause := range detailCauses(answered.Status().Details) {
+		if !strings.HasPrefix(cause.Message, fmt.Sprintf("conflict with %q", manager)) {
+			return false
+		}
+	}
+	return true
+}
+
+// forbidden recognises an answer that the executor lacks a right. Quotas and
+// admission answer with the same code.
+func forbidden(err error, user string) error {
+	if user == "" || !apierrors.IsForbidden(err) {
+		return err
+	}
+	message := err.Error()
+	switch {
+	case strings.Contains(message, fmt.Sprintf("User %q cannot", user)):
+	case strings.Contains(message, "cannot impersonate"):
+		message += " (the agent needs the right to impersonate service accounts)"
+	default:
+		return err
+	}
+	return &manifestError{reason: wire.ApplyForbidden, message: message}
 }

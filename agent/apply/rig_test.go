@@ -10,11 +10,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,10 +27,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 
 	"github.com/drover-io/drover/agent/apply"
+	"github.com/drover-io/drover/agent/health"
+	"github.com/drover-io/drover/agent/observe"
 	"github.com/drover-io/drover/shared/wire"
 	"github.com/drover-io/drover/test/kube"
 )
@@ -69,6 +75,8 @@ type rig struct {
 	dead     bool
 	events   int // saves and writes so far
 	killAt   int // event that kills; 0 for none
+	fullDisk bool
+	bundles  string // directory
 	writes   []string
 
 	engine *apply.Engine
@@ -78,7 +86,7 @@ type rig struct {
 func newRig(t *testing.T, ns string) *rig {
 	t.Helper()
 	r := &rig{
-		t: t, ns: ns, cfg: shared.Cluster(t).RESTConfig(),
+		t: t, ns: ns, cfg: shared.Cluster(t).RESTConfig(), bundles: t.TempDir(),
 		records: make(map[string][]byte), contents: make(map[string][]byte), reports: make(map[string][]wire.Report),
 	}
 	cfg := rest.CopyConfig(r.cfg)
@@ -116,6 +124,10 @@ func (r *rig) SaveRecord(key string, body []byte) error {
 		return err
 	}
 	r.mu.Lock()
+	if r.fullDisk {
+		r.mu.Unlock()
+		return fmt.Errorf("write record: %w", syscall.ENOSPC)
+	}
 	r.records[key] = slices.Clone(body)
 	r.mu.Unlock()
 	return r.event(true)
@@ -167,8 +179,19 @@ func (r *rig) start() {
 	r.mu.Unlock()
 	cfg := rest.CopyConfig(r.cfg)
 	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return tripper{r, next} })
-	engine, err := apply.New(apply.Config{
-		Kubernetes: cfg, Records: r, Log: zaptest.NewLogger(r.t),
+	log := zaptest.NewLogger(r.t)
+	var engine *apply.Engine
+	observer, err := observe.New(observe.Config{
+		Kubernetes: r.cfg, Log: log,
+		Changed: func(resource schema.GroupVersionResource, name types.NamespacedName, live *unstructured.Unstructured) {
+			engine.Changed(resource, name, live)
+		},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	engine, err = apply.New(apply.Config{
+		Kubernetes: cfg, Records: r, Log: log, Judge: health.New(), Observer: observer,
 		Content: func(_ context.Context, digest string) ([]byte, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -176,6 +199,9 @@ func (r *rig) start() {
 				return data, nil
 			}
 			return nil, errors.New("no such content")
+		},
+		Bundle: func(_ context.Context, digest string) (io.ReadCloser, error) {
+			return os.Open(filepath.Join(r.bundles, digest))
 		},
 		Report: func(report wire.Report) {
 			r.mu.Lock()
@@ -187,13 +213,16 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
+	done := make(chan error, 2)
 	go func() { done <- engine.Run(ctx) }()
+	go func() { done <- observer.Run(ctx) }()
 	r.engine = engine
 	stop := sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
-			r.t.Errorf("run: %v", err)
+		for range 2 {
+			if err := <-done; err != nil {
+				r.t.Errorf("run: %v", err)
+			}
 		}
 	})
 	r.stop = stop
@@ -281,6 +310,7 @@ func (r *rig) takeWrites() []string {
 var (
 	namespaces  = schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
 	configMaps  = schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}
+	crds        = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 	deployments = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 )
 

@@ -39,6 +39,8 @@ type Config struct {
 	Proxy func(*http.Request) (*url.URL, error)
 	// Hello returns the greeting of a new session.
 	Hello func() wire.Hello
+	// Serve are the hub's requests that this agent answers, by service.
+	Serve map[string]Handler
 	Log   *zap.Logger
 
 	// Pace; a zero field takes its default.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,11 @@ type OutboxConfig[T any] struct {
 	// Send delivers one message and returns the hub's answer. An error means that
 	// the message was not acknowledged; ErrOffline waits for Wake.
 	Send func(ctx context.Context, key string, message T) (wire.Ack, error)
+	// SendMany takes the place of Send where the hub takes several messages at
+	// once: at most Max of them, of different keys. It may deliver only the first
+	// few, one at least; it returns an answer for each of those.
+	SendMany func(ctx context.Context, keys []string, messages []T) ([]wire.Ack, error)
+	Max      int
 	// Done is told of every message that the hub took (Ack.Error empty) or refused
 	// for good. It may be nil.
 	Done func(key string, message T, ack wire.Ack)
@@ -61,6 +67,14 @@ func NewOutbox[T any](cfg OutboxConfig[T]) *Outbox[T] {
 	if cfg.Log == nil {
 		cfg.Log = zap.NewNop()
 	}
+	if send := cfg.Send; cfg.SendMany == nil {
+		cfg.Max = 1
+		cfg.SendMany = func(ctx context.Context, keys []string, messages []T) ([]wire.Ack, error) {
+			ack, err := send(ctx, keys[0], messages[0])
+			return []wire.Ack{ack}, err
+		}
+	}
+	cfg.Max = max(cfg.Max, 1)
 	return &Outbox[T]{cfg: cfg, wake: make(chan struct{}, 1), entries: map[string]*outboxEntry[T]{}}
 }
 
@@ -103,13 +117,13 @@ func (o *Outbox[T]) Wake() {
 	notify(o.wake)
 }
 
-// Run sends until ctx ends, one message at a time.
+// Run sends until ctx ends, one request at a time.
 func (o *Outbox[T]) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		key, entry, wakes, wait := o.next()
-		if entry == nil {
+		due, wakes, wait := o.next()
+		if len(due) == 0 {
 			timer.Reset(wait)
 			select {
 			case <-ctx.Done():
@@ -122,61 +136,85 @@ func (o *Outbox[T]) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		o.send(ctx, key, entry, wakes)
+		o.send(ctx, due, wakes)
 	}
 }
 
-// next returns a copy of the entry that is due longest, or how long to wait for one.
-func (o *Outbox[T]) next() (key string, entry *outboxEntry[T], wakes uint64, wait time.Duration) {
+// dueEntry is a copy of an entry, to be sent.
+type dueEntry[T any] struct {
+	key string
+	outboxEntry[T]
+}
+
+// next returns copies of the entries that are due, the longest first, or how long
+// to wait for one.
+func (o *Outbox[T]) next() (due []dueEntry[T], wakes uint64, wait time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.entries) == 0 {
-		return "", nil, 0, time.Hour
+	now := time.Now()
+	if until := o.offline.Sub(now); until > 0 && len(o.entries) > 0 {
+		return nil, 0, until
 	}
-	if until := time.Until(o.offline); until > 0 {
-		return "", nil, 0, until
-	}
-	var first *outboxEntry[T]
+	wait = time.Hour
 	for k, e := range o.entries {
-		if first == nil || e.due.Before(first.due) || (e.due.Equal(first.due) && e.version < first.version) {
-			key, first = k, e
+		if until := e.due.Sub(now); until > 0 {
+			wait = min(wait, until)
+			continue
 		}
+		due = append(due, dueEntry[T]{k, *e})
 	}
-	if until := time.Until(first.due); until > 0 {
-		return "", nil, 0, until
-	}
-	copied := *first
-	return key, &copied, o.wakes, 0
+	slices.SortFunc(due, func(a, b dueEntry[T]) int {
+		return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.version, b.version))
+	})
+	return due[:min(len(due), o.cfg.Max)], o.wakes, wait
 }
 
-func (o *Outbox[T]) send(ctx context.Context, key string, entry *outboxEntry[T], wakes uint64) {
+func (o *Outbox[T]) send(ctx context.Context, due []dueEntry[T], wakes uint64) {
 	attempt, cancel := context.WithTimeout(ctx, o.cfg.Timeout)
 	defer cancel()
-	ack, err := o.cfg.Send(attempt, key, entry.message)
-	if err == nil && (ack.Error == "" || !ack.Retry) {
-		o.settle(key, entry, ack)
+	keys, messages := make([]string, len(due)), make([]T, len(due))
+	for i, e := range due {
+		keys[i], messages[i] = e.key, e.message
+	}
+	acks, err := o.cfg.SendMany(attempt, keys, messages)
+	if err == nil {
+		for i, ack := range acks[:min(len(acks), len(due))] {
+			if ack.Error == "" || !ack.Retry {
+				o.settle(due[i].key, &due[i].outboxEntry, ack)
+			} else if ctx.Err() == nil {
+				o.later(due[i], ack, nil)
+			}
+		}
 		return
 	}
 	if ctx.Err() != nil {
 		return
 	}
-
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	if errors.Is(err, ErrOffline) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
 		if o.wakes == wakes { // a session that began meanwhile is another one
 			o.offline = time.Now().Add(o.cfg.Cap)
 		}
 		return
 	}
-	current := o.entries[key]
-	if current == nil || current.version != entry.version {
+	for _, e := range due {
+		o.later(e, wire.Ack{}, err)
+	}
+}
+
+// later makes a message due again after a while.
+func (o *Outbox[T]) later(e dueEntry[T], ack wire.Ack, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	current := o.entries[e.key]
+	if current == nil || current.version != e.version {
 		return // a newer message is due already
 	}
 	current.failures++
 	wait := backoff(o.cfg.Base, o.cfg.Cap, current.failures, rand.Float64())
 	current.due = time.Now().Add(wait)
-	o.cfg.Log.Debug("message not acknowledged", zap.String("key", key), zap.Duration("retry", wait),
+	o.cfg.Log.Debug("message not acknowledged", zap.String("key", e.key), zap.Duration("retry", wait),
 		zap.String("answer", ack.Error), zap.Error(err))
 }
 

@@ -28,6 +28,7 @@ type session struct {
 	nc      *nats.Conn
 	socket  *socket
 	ctx     context.Context // ends with the connection
+	served  served
 }
 
 // Run keeps a session with the hub until ctx ends. It returns nil: whatever
@@ -111,6 +112,10 @@ func (l *Link) attempt(ctx context.Context, hub string) (lasted time.Duration, e
 	}
 	defer nc.Close()
 	s := &session{cluster: l.cfg.Cluster, nc: nc, socket: socket, ctx: over}
+	defer func() {
+		end()
+		s.served.wait()
+	}()
 	welcome, err := l.greet(ctx, s)
 	if err != nil {
 		return 0, ended(socket, fmt.Errorf("greet %s: %w", hub, err))
@@ -169,6 +174,9 @@ func (l *Link) greet(ctx context.Context, s *session) (wire.Welcome, error) {
 	defer cancel()
 	if _, err := s.nc.Subscribe(wire.HintSubject(s.cluster), func(*nats.Msg) { notify(l.hints) }); err != nil {
 		return wire.Welcome{}, fmt.Errorf("subscribe to hints: %w", err)
+	}
+	if err := l.serve(s); err != nil {
+		return wire.Welcome{}, err
 	}
 	hello := l.cfg.Hello()
 	hello.Version = wire.Version

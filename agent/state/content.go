@@ -72,19 +72,23 @@ func (d *Dir) CollectContent(keep []string) (removed int, err error) {
 	for _, digest := range keep {
 		held[strings.TrimPrefix(digest, digestPrefix)] = true
 	}
+	if err := d.collectParts(held); err != nil {
+		return 0, err
+	}
 	dir := filepath.Join(d.path, "content")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, fmt.Errorf("list content: %w", err)
 	}
 	for _, entry := range entries {
-		// A dot file is a write in progress.
+		// A dot file is a write or a download in progress.
 		if held[entry.Name()] || strings.HasPrefix(entry.Name(), ".") {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return removed, fmt.Errorf("remove content: %w", err)
 		}
+		d.checked.Delete(digestPrefix + entry.Name())
 		removed++
 	}
 	return removed, nil

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"go.uber.org/zap"
@@ -43,4 +44,47 @@ func (d *Dir) Desired() (wire.Desired, error) {
 // SaveDesired replaces the saved desired state.
 func (d *Dir) SaveDesired(desired wire.Desired) error {
 	return writeJSON(d.desiredFile(), desired)
+}
+
+func (d *Dir) signedFile() string { return filepath.Join(d.path, "desired-signed.json") }
+
+// signedList is the body of the signed file.
+type signedList struct {
+	Pages []wire.Envelope `json:"pages"`
+}
+
+// SignedDesired returns the pages of the signed list last saved, none when there
+// is none, and the file they are in. They are as they lie on the disk: the caller
+// checks the signatures. A damaged file counts as none, with a warning.
+func (d *Dir) SignedDesired() (pages []wire.Envelope, file string, err error) {
+	file = d.signedFile()
+	raw, err := readJSON(file, "")
+	var corrupt *CorruptError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, file, nil
+	case errors.As(err, &corrupt):
+		d.log.Warn("signed list on disk ignored, the hub will give it again", zap.Error(err))
+		return nil, file, nil
+	case err != nil:
+		return nil, file, err
+	}
+	var list signedList
+	if err := json.Unmarshal(raw, &list); err != nil {
+		d.log.Warn("signed list on disk ignored, the hub will give it again", zap.String("file", file), zap.Error(err))
+		return nil, file, nil
+	}
+	return list.Pages, file, nil
+}
+
+// SaveSignedDesired replaces the saved signed list, and removes an unsigned one of
+// an older hub, which must not come back.
+func (d *Dir) SaveSignedDesired(pages []wire.Envelope) error {
+	if err := writeJSON(d.signedFile(), signedList{Pages: pages}); err != nil {
+		return err
+	}
+	if err := os.Remove(d.desiredFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -11,7 +11,8 @@
 // Layout below the state dir:
 //
 //	lock              held by the running agent; holds its process id
-//	desired.json      the last desired state
+//	desired-signed.json  the last desired state, in the hub's signature
+//	desired.json      the same of a hub that does not sign
 //	content/<hex>     content blobs, named by SHA-256; a cache of the hub
 //	records/<key>     what was applied for each item; lost records cannot be rebuilt
 package state
@@ -25,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -50,6 +52,8 @@ type Dir struct {
 	path string
 	log  *zap.Logger
 	lock *os.File
+
+	checked sync.Map // digests of content that OpenContent need not check again
 }
 
 // Open creates the directory when it is missing, makes it private (0700) and

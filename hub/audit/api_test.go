@@ -47,7 +47,7 @@ func (revealer) Admit(_ context.Context, r *api.Admission) error {
 	return nil
 }
 
-func newHub(t testing.TB, b *broker, l *Log) *hub {
+func newHub(t testing.TB, b *testBroker, l *Log) *hub {
 	t.Helper()
 	h, err := startHub(timeout(t), b.js, l, map[string]api.Hook{"jointokens.fleet.drover.io": revealer{}})
 	if err != nil {
@@ -264,7 +264,7 @@ func TestNothingUnrecorded(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t)
 	f := &flaky{JetStream: b.js}
-	l, _ := (&broker{t: t, js: f}).open(Options{Patience: 100 * time.Millisecond})
+	l, _ := (&testBroker{t: t, js: f}).open(Options{Patience: 100 * time.Millisecond})
 	h := newHub(t, b, l)
 	ann := h.person(t, "ann", user.SystemPrivilegedGroup)
 	f.set(true, false)

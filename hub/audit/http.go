@@ -5,6 +5,7 @@ package audit
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -21,6 +22,8 @@ import (
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"github.com/drover-io/drover/hub/auth"
 )
 
 // Paths of the log for people. They are outside /apis, since what they serve is
@@ -88,6 +91,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // admit says who asks, and an *apierrors.StatusError if they may not.
 func (h *handler) admit(r *http.Request) (user.Info, error) {
 	who, ok, err := h.authn.AuthenticateRequest(r)
+	var impersonation *auth.ImpersonationError
+	var answer apierrors.APIStatus
+	if errors.As(err, &impersonation) && errors.As(err, &answer) {
+		return impersonation.By, &apierrors.StatusError{ErrStatus: answer.Status()}
+	}
 	if err != nil || !ok || who == nil || who.User == nil {
 		return nil, apierrors.NewUnauthorized("Unauthorized: the request carries no credentials that the hub knows")
 	}
@@ -111,7 +119,11 @@ func (h *handler) refuse(w http.ResponseWriter, r *http.Request, who user.Info, 
 		ev.Verb = clip(r.Method, 16)
 	}
 	if who != nil {
-		ev.User = authenticationv1.UserInfo{Username: who.GetName(), Groups: who.GetGroups()}
+		by, acts := auth.Original(who)
+		ev.User = authenticationv1.UserInfo{Username: by.GetName(), Groups: by.GetGroups()}
+		if acts {
+			ev.ImpersonatedUser = &authenticationv1.UserInfo{Username: who.GetName(), Groups: who.GetGroups()}
+		}
 	}
 	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
 		ev.SourceIPs = []string{host}

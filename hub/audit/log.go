@@ -23,13 +23,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+
+	"github.com/drover-io/drover/hub/broker"
 )
 
+// The stream and the subject of its messages.
 const (
-	// Stream is the name of the stream.
-	Stream = "AUDIT"
-	// Subject is that of every message on it. Agents have no permission for it.
-	Subject = "drover.audit"
+	Stream  = broker.AuditStream
+	Subject = broker.AuditSubject
 )
 
 // Annotations that the log adds to events.
@@ -112,27 +113,7 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Log, erro
 		opts.Refusals = 60
 	}
 	l := &Log{js: js, opts: opts, log: opts.Log, refused: refusals{most: opts.Refusals}}
-	maxBytes := opts.MaxBytes
-	if maxBytes <= 0 {
-		maxBytes = -1
-	}
-	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:        Stream,
-		Description: "audit log of the hub",
-		Subjects:    []string{Subject},
-		Retention:   jetstream.LimitsPolicy,
-		Discard:     jetstream.DiscardNew,
-		Storage:     jetstream.FileStorage,
-		Replicas:    1,
-		MaxMsgs:     -1,
-		MaxBytes:    maxBytes,
-		MaxMsgSize:  -1,
-		MaxAge:      opts.MaxAge,
-		Duplicates:  min(time.Second, maxAge(opts)), // no message has an id
-		DenyDelete:  true,
-		DenyPurge:   true,
-		AllowDirect: false,
-	})
+	stream, err := js.CreateOrUpdateStream(ctx, broker.AuditConfig(opts.MaxAge, opts.MaxBytes))
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", Stream, err)
 	}
@@ -140,13 +121,6 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Log, erro
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	return l, nil
-}
-
-func maxAge(opts Options) time.Duration {
-	if opts.MaxAge <= 0 {
-		return time.Second
-	}
-	return opts.MaxAge
 }
 
 // findHead takes the later of what the stream ends with and what the head file

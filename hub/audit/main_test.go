@@ -52,8 +52,8 @@ func startServer(dir string) (*server.Server, error) {
 	return srv, nil
 }
 
-// broker is a server in a test, with a client inside the process.
-type broker struct {
+// testBroker is a server in a test, with a client inside the process.
+type testBroker struct {
 	t   testing.TB
 	dir string
 	srv *server.Server
@@ -61,15 +61,15 @@ type broker struct {
 	js  jetstream.JetStream
 }
 
-func newBroker(t testing.TB) *broker {
+func newBroker(t testing.TB) *testBroker {
 	t.Helper()
-	b := &broker{t: t, dir: t.TempDir()}
+	b := &testBroker{t: t, dir: t.TempDir()}
 	b.start()
 	t.Cleanup(b.stop)
 	return b
 }
 
-func (b *broker) start() {
+func (b *testBroker) start() {
 	b.t.Helper()
 	var err error
 	if b.srv, err = startServer(b.dir); err != nil {
@@ -83,7 +83,7 @@ func (b *broker) start() {
 	}
 }
 
-func (b *broker) stop() {
+func (b *testBroker) stop() {
 	if b.srv == nil {
 		return
 	}
@@ -94,7 +94,7 @@ func (b *broker) stop() {
 }
 
 // open opens a log and runs it; stop ends it.
-func (b *broker) open(opts Options) (l *Log, stop func()) {
+func (b *testBroker) open(opts Options) (l *Log, stop func()) {
 	b.t.Helper()
 	if opts.Log == nil {
 		opts.Log = zaptest.NewLogger(b.t)
@@ -184,7 +184,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 // messages are the stream's messages, as they are.
-func (b *broker) messages() [][]byte {
+func (b *testBroker) messages() [][]byte {
 	b.t.Helper()
 	stream, err := b.js.Stream(timeout(b.t), Stream)
 	if err != nil {

@@ -113,7 +113,7 @@ func TestSinkGetsEverythingOnceAndInOrder(t *testing.T) {
 	}
 }
 
-func waitForConsumer(t *testing.T, b *broker, name string) {
+func waitForConsumer(t *testing.T, b *testBroker, name string) {
 	t.Helper()
 	eventually(t, "the sink follows", func() bool {
 		_, err := b.js.Consumer(timeout(t), Stream, sinkConsumer+name)

@@ -240,7 +240,7 @@ func TestKill(t *testing.T) {
 			t.Fatalf("child: %v", err)
 		}
 	}
-	b := &broker{t: t, dir: filepath.Join(dir, "nats")}
+	b := &testBroker{t: t, dir: filepath.Join(dir, "nats")}
 	b.start()
 	t.Cleanup(b.stop)
 	l, _ := b.open(Options{HeadFile: filepath.Join(dir, "audit.head")})

@@ -16,6 +16,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,8 @@ const (
 	manifestName  = "manifest.json"
 	objectsPrefix = "objects/"
 	recordsPrefix = "certificates/"
+	bundlesPrefix = "bundles/"
+	auditPrefix   = "audit/"
 
 	// chunkSize is what one member with records holds before the next is begun.
 	chunkSize = 8 << 20
@@ -31,10 +34,11 @@ const (
 	maxRecord = 2 << 20
 	// maxMember and maxMembers bound what is read of a file that anybody made.
 	maxMember  = chunkSize + maxRecord
+	maxBundle  = 34 << 20 // one packed bundle, a member of its own
 	maxMembers = 100_000
 )
 
-var memberRE = regexp.MustCompile(`^(manifest\.json|nats/keys\.json|pki/[a-z0-9][a-z0-9.-]{0,63}|(objects|certificates)/[0-9]{6})$`)
+var memberRE = regexp.MustCompile(`^(manifest\.json|nats/keys\.json|pki/[a-z0-9][a-z0-9.-]{0,63}|(objects|certificates|audit)/[0-9]{6}|bundles/[0-9a-f]{64})$`)
 
 // archive writes members and keeps their sums.
 type archive struct {
@@ -44,7 +48,7 @@ type archive struct {
 }
 
 func (a *archive) add(name string, data []byte) error {
-	if !memberRE.MatchString(name) || len(data) > maxMember {
+	if !memberRE.MatchString(name) || int64(len(data)) > sizeLimit(name) {
 		return fmt.Errorf("%s (%d bytes) does not fit into a backup", name, len(data))
 	}
 	err := a.tar.WriteHeader(&tar.Header{
@@ -58,6 +62,14 @@ func (a *archive) add(name string, data []byte) error {
 	}
 	a.members = append(a.members, Member{Name: name, Size: int64(len(data)), SHA256: sum(data)})
 	return nil
+}
+
+// sizeLimit is what one member may have.
+func sizeLimit(name string) int64 {
+	if strings.HasPrefix(name, bundlesPrefix) {
+		return maxBundle
+	}
+	return maxMember
 }
 
 func sum(data []byte) string {
@@ -176,7 +188,7 @@ func scan(r io.Reader, f func(name string, data []byte) error) (Manifest, error)
 			return Manifest{}, fmt.Errorf("the backup has a member %q that no backup of this version has", h.Name)
 		case seen[h.Name] || len(seen) == maxMembers:
 			return Manifest{}, fmt.Errorf("%w: member %s comes twice, or there are too many", errDamaged, h.Name)
-		case h.Size > maxMember:
+		case h.Size > sizeLimit(h.Name):
 			return Manifest{}, fmt.Errorf("%w: member %s has %d bytes", errDamaged, h.Name, h.Size)
 		}
 		seen[h.Name] = true
@@ -245,24 +257,27 @@ func checkEnd(tr *tar.Reader, zr io.Reader, file *bufio.Reader) error {
 
 // Verify reads a whole backup and returns its manifest.
 func Verify(r io.Reader) (Manifest, error) {
-	objects, all := 0, 0
+	found := map[string]int{} // members or records, by what begins their names
 	m, err := scan(r, func(name string, data []byte) error {
-		if !isRecords(name) {
-			return nil
+		prefix := name[:strings.LastIndexByte(name, '/')+1]
+		switch prefix {
+		case bundlesPrefix:
+			found[prefix]++
+		case objectsPrefix, recordsPrefix, auditPrefix:
+			return records(data, func(record) error {
+				found[prefix]++
+				return nil
+			})
 		}
-		return records(data, func(r record) error {
-			if all++; r.Resource != "" {
-				objects++
-			}
-			return nil
-		})
+		return nil
 	})
-	if err == nil && (objects != m.Objects || all-objects != m.Records) {
-		err = fmt.Errorf("%w: it has %d objects and %d records, the manifest says %d and %d", errDamaged, objects, all-objects, m.Objects, m.Records)
+	if err != nil {
+		return m, err
 	}
-	return m, err
-}
-
-func isRecords(name string) bool {
-	return len(name) > 6 && (name[:len(name)-6] == objectsPrefix || name[:len(name)-6] == recordsPrefix)
+	for prefix, want := range map[string]int{objectsPrefix: m.Objects, recordsPrefix: m.Records, bundlesPrefix: m.Bundles, auditPrefix: m.AuditMessages} {
+		if found[prefix] != want {
+			return m, fmt.Errorf("%w: it has %d %s, the manifest says %d", errDamaged, found[prefix], strings.TrimSuffix(prefix, "/"), want)
+		}
+	}
+	return m, nil
 }

@@ -5,8 +5,8 @@
 // a hub's data dir of such a file.
 //
 // The file is a gzipped tar: the objects as they are at one revision, the
-// CA's keys and certificates as they lie on disk, the CA's bucket, the broker's
-// keys, and last a manifest with the SHA-256 of each member. It holds private
+// CA's keys and certificates as they lie on disk, the CA's bucket, the bundles that
+// works name, the audit log, the broker's keys, and last a manifest with the SHA-256 of each member. It holds private
 // keys. Samples are left out: they are a short memory and come again by
 // themselves. So are the admin credential, which the hub makes anew, and files
 // outside the data dir, such as an operator's own TLS certificate.
@@ -63,6 +63,9 @@ type Manifest struct {
 	Revision    uint64    `json:"revision"` // of the objects
 	Objects     int       `json:"objects"`
 	Records     int       `json:"records"` // of the CA's bucket
+	Bundles     int       `json:"bundles,omitempty"`
+	// AuditMessages of the audit log; each holds one record or several.
+	AuditMessages int `json:"auditMessages,omitempty"`
 	// Settings are those that the hub ran with, for a person's memory; empty if it
 	// did not run.
 	Settings map[string]string `json:"settings,omitempty"`
@@ -119,8 +122,15 @@ func (s Source) Write(ctx context.Context, w io.Writer) (Manifest, error) {
 	if err := chunk.flush(); err != nil {
 		return Manifest{}, err
 	}
+	// After the objects: a bundle that one of them names is not removed meanwhile.
+	if m.Bundles, err = s.bundles(ctx, a); err != nil {
+		return Manifest{}, fmt.Errorf("read the bundles: %w", err)
+	}
 	if m.Records, err = s.bucket(ctx, a); err != nil {
 		return Manifest{}, fmt.Errorf("read the bucket of the CA: %w", err)
+	}
+	if m.AuditMessages, err = s.auditLog(ctx, a); err != nil {
+		return Manifest{}, fmt.Errorf("read the audit log: %w", err)
 	}
 	m.Members = a.members
 	text, err := json.MarshalIndent(m, "", "  ")

@@ -126,9 +126,11 @@ type restore struct {
 	result Result
 	now    time.Time
 
-	store  *store.Store
-	kv     jetstream.KeyValue
-	tokens []string
+	store   *store.Store
+	kv      jetstream.KeyValue
+	js      jetstream.JetStream
+	bundles jetstream.ObjectStore
+	tokens  []string
 }
 
 func (r *restore) fill(ctx context.Context, file io.ReadSeeker) (err error) {
@@ -142,18 +144,29 @@ func (r *restore) fill(ctx context.Context, file io.ReadSeeker) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	js := b.JetStream()
+	r.js = js
+	if _, err := js.CreateOrUpdateStream(ctx, broker.AuditConfig(0, 0)); err != nil {
+		return err
+	}
 	if r.store, err = store.Open(ctx, js, store.Options{Dir: r.stage.dir, After: r.result.First}); err != nil {
 		return err
 	}
 	if r.kv, err = js.CreateOrUpdateKeyValue(ctx, ca.BucketConfig()); err != nil {
 		return err
 	}
+	if r.bundles, err = js.CreateOrUpdateObjectStore(ctx, broker.BundleConfig(0)); err != nil {
+		return err
+	}
 	err = r.pass(file, func(name string, data []byte) error {
 		switch {
+		case isBundle(name):
+			return r.bundle(ctx, name, data)
 		case strings.HasPrefix(name, objectsPrefix):
 			return r.objects(ctx, data)
 		case strings.HasPrefix(name, recordsPrefix):
 			return records(data, func(rec record) error { return r.certificate(ctx, rec) })
+		case strings.HasPrefix(name, auditPrefix):
+			return records(data, func(rec record) error { return r.audit(ctx, rec) })
 		}
 		return nil
 	})
@@ -201,7 +214,7 @@ func (r *restore) pass(file io.ReadSeeker, f func(name string, data []byte) erro
 }
 
 func (r *restore) writeFile(name string, data []byte) error {
-	if isRecords(name) {
+	if folder, _, _ := strings.Cut(name, "/"); folder != pkiDir && folder != natsDir {
 		return nil
 	}
 	mode := fs.FileMode(0o600)

@@ -4,32 +4,57 @@
 package delivery
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
+	"io/fs"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 
+	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/work"
+	"github.com/drover-io/drover/shared/wire"
 )
 
+// bundle is what the content of a work says of its bundle, under the key of that
+// name. So the digest of the content covers the bundle.
+type bundle struct {
+	Digest string
+	Size   int64 // bytes, uncompressed
+}
+
 // contentOf returns the spec of a stored work as canonical JSON: keys sorted,
-// so that the digest depends on what it says and not on who wrote it.
-func contentOf(object []byte) ([]byte, error) {
+// so that the digest depends on what it says and not on who wrote it. A work with
+// a bundle has it named beside the fields of the spec.
+func contentOf(object []byte, b bundle) ([]byte, error) {
 	var w struct {
 		Spec json.RawMessage `json:"spec"`
 	}
 	if err := json.Unmarshal(object, &w); err != nil {
 		return nil, fmt.Errorf("decode work: %w", err)
 	}
-	if len(w.Spec) == 0 {
-		w.Spec = json.RawMessage("{}")
+	return contentOfSpec(w.Spec, b)
+}
+
+func contentOfSpec(raw []byte, b bundle) ([]byte, error) {
+	if len(raw) == 0 {
+		raw = []byte("{}")
 	}
 	var spec any
-	if err := utiljson.Unmarshal(w.Spec, &spec); err != nil {
+	if err := utiljson.Unmarshal(raw, &spec); err != nil {
 		return nil, fmt.Errorf("decode spec: %w", err)
+	}
+	if b.Digest != "" {
+		fields, ok := spec.(map[string]any)
+		if !ok {
+			return nil, errors.New("decode spec: not an object")
+		}
+		fields["bundle"] = map[string]any{"digest": b.Digest, "size": b.Size}
 	}
 	out, err := json.Marshal(spec)
 	if err != nil {
@@ -43,4 +68,91 @@ func digestOf(content []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-func hasFinalizer(list []string) bool { return slices.Contains(list, work.Finalizer) }
+// errBundles: the content store does not answer now.
+var errBundles = errors.New("look for bundle")
+
+// bundleOf is what annotations say of a bundle, with its size.
+func (d *Delivery) bundleOf(ctx context.Context, annotations map[string]string) (bundle, error) {
+	digest := annotations[work.AnnotationBundle]
+	switch {
+	case digest == "":
+		return bundle{}, nil
+	case d.cfg.Bundles == nil:
+		return bundle{}, errors.New("this hub keeps no bundles")
+	}
+	size, err := d.cfg.Bundles.Size(ctx, digest)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return bundle{}, fmt.Errorf("%w: %s: %w", errBundles, digest, err)
+	}
+	if err != nil {
+		return bundle{}, fmt.Errorf("bundle %s: %w", digest, err)
+	}
+	return bundle{Digest: digest, Size: size}, nil
+}
+
+// HasBundle says whether one of the works of a cluster names a bundle: to others
+// it is not given.
+func (d *Delivery) HasBundle(cluster, digest string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if until, ok := d.leases[lease{cluster, digest}]; ok && time.Now().Before(until) {
+		return true
+	}
+	x := d.clusters[cluster]
+	if x == nil || digest == "" {
+		return false
+	}
+	for _, e := range x.items {
+		if e.bundle == digest {
+			return true
+		}
+	}
+	return false
+}
+
+// serveContent gives a cluster the content of its own works and no other.
+func (d *Delivery) serveContent(ctx context.Context, cluster string, request []byte) *nats.Msg {
+	content, err := d.content(ctx, cluster, request)
+	if err != nil {
+		m := nats.NewMsg("")
+		m.Header.Set(wire.HeaderError, err.Error())
+		return m
+	}
+	return &nats.Msg{Data: content}
+}
+
+func (d *Delivery) content(ctx context.Context, cluster string, request []byte) ([]byte, error) {
+	var req wire.ContentRequest
+	if err := json.Unmarshal(request, &req); err != nil {
+		return nil, fmt.Errorf("content: %w", err)
+	}
+	d.mu.Lock()
+	var names []string
+	if x := d.clusters[cluster]; x != nil {
+		for name, e := range x.items {
+			if e.item.Digest == req.Digest {
+				names = append(names, name)
+			}
+		}
+	}
+	d.mu.Unlock()
+	for _, name := range names {
+		e, ok := d.cfg.Store.Cached(store.Key{Resource: work.Resource, Namespace: cluster, Name: name})
+		if !ok {
+			continue
+		}
+		var w stored
+		if json.Unmarshal(e.Data, &w) != nil {
+			continue
+		}
+		b, err := d.bundleOf(ctx, w.Metadata.Annotations)
+		if err != nil {
+			continue
+		}
+		content, err := contentOfSpec(w.Spec, b)
+		if err == nil && digestOf(content) == req.Digest {
+			return content, nil
+		}
+	}
+	return nil, errors.New("no work of this cluster has that content now; ask for the desired state again")
+}

@@ -8,7 +8,8 @@
 // on a hint, and from time to time. No message matters; only the state does.
 // Nothing is ever removed from a cluster because it is missing from a list: a
 // work that is being deleted stays in the list, marked, until its agent has
-// reported that everything is gone.
+// reported that everything is gone. Lists are signed, so that what stands between
+// hub and agent can withhold one but not make one.
 package delivery
 
 import (
@@ -16,7 +17,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sort"
 	"sync"
 	"time"
 
@@ -25,7 +25,7 @@ import (
 
 	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/hub/store"
-	"github.com/drover-io/drover/shared/apis/cluster"
+	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/daemon"
 	"github.com/drover-io/drover/shared/wire"
@@ -35,7 +35,25 @@ import (
 type Config struct {
 	Store *store.Store
 	Conn  *nats.Conn
-	Log   *zap.Logger
+	// Signer signs the lists of agents that can check it. Without one every agent
+	// gets plain lists.
+	Signer Signer
+	// Bundles knows the content store; without it no work can name a bundle.
+	Bundles Bundles
+	Log     *zap.Logger
+}
+
+// Signer signs what clusters should run. sig is ASN.1 ECDSA over the SHA-256 of
+// message, chain the signer's certificates as PEM, its own first.
+type Signer interface {
+	SignDesired(message []byte) (sig, chain []byte, err error)
+}
+
+// Bundles is what delivery asks of the content store.
+type Bundles interface {
+	// Size is the number of bytes of a bundle, uncompressed; fs.ErrNotExist: there
+	// is none. It answers from memory when it has answered before.
+	Size(ctx context.Context, digest string) (int64, error)
 }
 
 const (
@@ -45,26 +63,44 @@ const (
 
 // Delivery answers the agents.
 type Delivery struct {
-	cfg   Config
-	works store.Objects[work.ManifestWork, *work.ManifestWork]
+	cfg       Config
+	works     store.Objects[work.ManifestWork, *work.ManifestWork]
+	revisions store.Objects[fleet.WorkRevision, *fleet.WorkRevision]
 
 	mu       sync.Mutex
 	ready    bool // the present works were all seen
 	clusters map[string]*desired
 	seen     uint64 // the revision up to which clusters holds all works
+	leases   map[lease]time.Time
 }
 
 // desired is what one cluster should run.
 type desired struct {
 	generation uint64
-	items      map[string]wire.Item // by name
+	changed    time.Time        // when generation became what it is, on this replica
+	items      map[string]entry // by name
+
+	// What the agent said last, on this replica, for people who ask: when it asked,
+	// which generation it held, and which it was given.
+	asked       time.Time
+	held, given uint64
+}
+
+// entry is one work of a cluster. It is comparable.
+type entry struct {
+	item     wire.Item
+	bundle   string // digest
+	takeFrom string // names, separated by commas
+	// expires is when a finished work is deleted, in Unix seconds; 0: never.
+	expires int64
 }
 
 // New returns a Delivery; it acts while Run runs.
 func New(cfg Config) *Delivery {
 	return &Delivery{
 		cfg: cfg, works: store.Of[work.ManifestWork](cfg.Store, work.Resource),
-		clusters: map[string]*desired{},
+		revisions: store.Of[fleet.WorkRevision](cfg.Store, fleet.ResourceWorkRevisions),
+		clusters:  map[string]*desired{},
 	}
 }
 
@@ -73,6 +109,8 @@ func (d *Delivery) Run(ctx context.Context) error {
 	g := daemon.NewGroup(ctx)
 	g.Go("works", d.followWorks)
 	g.Go("clusters", d.followClusters)
+	g.Go("finished", d.removeFinished)
+	g.Go("revisions", d.collectRevisions)
 	serve := func(service string, h broker.Handler) {
 		g.Go(service, func(ctx context.Context) error {
 			return broker.Serve(ctx, d.cfg.Conn, service, d.cfg.Log, h)
@@ -81,6 +119,7 @@ func (d *Delivery) Run(ctx context.Context) error {
 	serve(wire.ServiceDesired, d.serveDesired)
 	serve(wire.ServiceContent, d.serveContent)
 	serve(wire.ServiceReport, d.serveReport)
+	serve(wire.ServiceReports, d.serveReports)
 	return g.Wait()
 }
 
@@ -118,9 +157,12 @@ func (d *Delivery) followWorksOnce(ctx context.Context) error {
 			d.seen = max(d.seen, ev.Entry.Revision)
 			d.mu.Unlock()
 		case fresh != nil:
-			d.take(fresh, ev)
+			_, err = d.take(ctx, fresh, ev)
 		default:
-			d.takeLive(ev)
+			err = d.takeLive(ctx, ev)
+		}
+		if err != nil {
+			return err
 		}
 	}
 }
@@ -132,12 +174,13 @@ func (d *Delivery) replace(fresh map[string]*desired, revision uint64) {
 	d.mu.Lock()
 	for name := range d.clusters {
 		if fresh[name] == nil {
-			fresh[name] = &desired{items: map[string]wire.Item{}}
+			fresh[name] = &desired{items: map[string]entry{}}
 		}
 	}
 	names := make([]string, 0, len(fresh))
+	now := time.Now()
 	for name, x := range fresh {
-		x.generation = revision
+		x.generation, x.changed = revision, now
 		names = append(names, name)
 	}
 	d.clusters, d.ready, d.seen = fresh, true, max(d.seen, revision)
@@ -147,58 +190,52 @@ func (d *Delivery) replace(fresh map[string]*desired, revision uint64) {
 	}
 }
 
-func (d *Delivery) takeLive(ev store.Event) {
+func (d *Delivery) takeLive(ctx context.Context, ev store.Event) error {
+	changed, err := d.take(ctx, d.clusters, ev)
+	if err != nil {
+		return err
+	}
 	d.mu.Lock()
-	changed := d.take(d.clusters, ev)
 	d.seen = max(d.seen, ev.Entry.Revision)
 	d.mu.Unlock()
 	if changed {
 		d.hint(ev.Entry.Key.Namespace, ev.Entry.Revision)
 	}
+	return nil
 }
 
 // take applies one event to a picture and says whether the cluster's list
-// changed. A change of status alone changes nothing.
-func (d *Delivery) take(into map[string]*desired, ev store.Event) bool {
+// changed. A change of status changes nothing, unless the work has finished. After
+// an error the picture has to be made anew; a work that is wrong in itself is none.
+func (d *Delivery) take(ctx context.Context, into map[string]*desired, ev store.Event) (changed bool, err error) {
 	ns, name := ev.Entry.Key.Namespace, ev.Entry.Key.Name
+	next, ok, err := d.entryOf(ctx, ev) // may ask the content store, so without the lock
+	if errors.Is(err, errBundles) {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	x := into[ns]
 	if x == nil {
-		x = &desired{items: map[string]wire.Item{}}
+		x = &desired{items: map[string]entry{}}
 		into[ns] = x
 	}
 	before, had := x.items[name]
-	item, ok, err := itemOf(ev)
 	switch {
 	case err != nil:
-		d.cfg.Log.Error("work cannot be delivered", zap.String("cluster", ns), zap.String("work", name), zap.Error(err))
-		return false
+		d.cfg.Log.Error("work cannot be delivered; what its cluster has of it stays", zap.String("cluster", ns), zap.String("work", name), zap.Error(err))
+		return false, nil
 	case !ok:
 		delete(x.items, name)
 	default:
-		x.items[name] = item
+		x.items[name] = next
 	}
-	if ok == had && (!ok || item == before) {
-		return false
+	before.expires, next.expires = 0, 0 // not the agent's business
+	if ok == had && (!ok || next == before) {
+		return false, nil
 	}
-	x.generation = ev.Entry.Revision
-	return true
-}
-
-// itemOf is the list entry of a work, if it has one. A work belongs into the
-// list once the finalizer stands that keeps it there until it is cleaned up.
-func itemOf(ev store.Event) (item wire.Item, ok bool, err error) {
-	h := ev.Entry.Header
-	if ev.Type == store.Deleted || !hasFinalizer(h.Finalizers) {
-		return wire.Item{}, false, nil
-	}
-	content, err := contentOf(ev.Entry.Data)
-	if err != nil {
-		return wire.Item{}, false, err
-	}
-	return wire.Item{
-		Name: ev.Entry.Key.Name, UID: h.UID, Generation: h.Generation,
-		Digest: digestOf(content), Deleting: !h.DeletionTimestamp.IsZero(),
-	}, true, nil
+	x.generation, x.changed = ev.Entry.Revision, time.Now()
+	return true, nil
 }
 
 func (d *Delivery) hint(cluster string, generation uint64) {
@@ -209,183 +246,4 @@ func (d *Delivery) hint(cluster string, generation uint64) {
 	if err != nil {
 		d.cfg.Log.Warn("hint not sent; the agent will look by itself", zap.String("cluster", cluster), zap.Error(err))
 	}
-}
-
-func (d *Delivery) serveDesired(_ context.Context, cluster string, request []byte) *nats.Msg {
-	var req wire.DesiredRequest
-	if err := json.Unmarshal(request, &req); err != nil {
-		return broker.JSON(wire.Desired{Error: "desired: " + err.Error()})
-	}
-	return broker.JSON(d.desired(cluster, req))
-}
-
-func (d *Delivery) desired(cluster string, req wire.DesiredRequest) wire.Desired {
-	// Generations are counted per cluster, and an agent may come back under
-	// another name.
-	epoch := d.cfg.Store.Identity() + "/" + cluster
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.ready {
-		return wire.Desired{Error: "the hub is starting"}
-	}
-	x := d.clusters[cluster]
-	if x == nil {
-		// Not the store's revision: a work below it may still be on its way here,
-		// and its cluster's generation would fall.
-		x = &desired{generation: d.seen, items: map[string]wire.Item{}}
-		d.clusters[cluster] = x
-	}
-	answer := wire.Desired{Epoch: epoch, Generation: x.generation}
-	if req.Epoch == epoch && req.Generation == x.generation {
-		answer.Unchanged = true
-		return answer
-	}
-	for _, item := range x.items {
-		answer.Items = append(answer.Items, item)
-	}
-	sort.Slice(answer.Items, func(i, j int) bool { return answer.Items[i].Name < answer.Items[j].Name })
-	return answer
-}
-
-// serveContent gives a cluster the content of its own works and no other.
-func (d *Delivery) serveContent(_ context.Context, cluster string, request []byte) *nats.Msg {
-	content, err := d.content(cluster, request)
-	if err != nil {
-		m := nats.NewMsg("")
-		m.Header.Set(wire.HeaderError, err.Error())
-		return m
-	}
-	return &nats.Msg{Data: content}
-}
-
-func (d *Delivery) content(cluster string, request []byte) ([]byte, error) {
-	var req wire.ContentRequest
-	if err := json.Unmarshal(request, &req); err != nil {
-		return nil, fmt.Errorf("content: %w", err)
-	}
-	d.mu.Lock()
-	var names []string
-	if x := d.clusters[cluster]; x != nil {
-		for name, item := range x.items {
-			if item.Digest == req.Digest {
-				names = append(names, name)
-			}
-		}
-	}
-	d.mu.Unlock()
-	for _, name := range names {
-		e, ok := d.cfg.Store.Cached(store.Key{Resource: work.Resource, Namespace: cluster, Name: name})
-		if !ok {
-			continue
-		}
-		content, err := contentOf(e.Data)
-		if err == nil && digestOf(content) == req.Digest {
-			return content, nil
-		}
-	}
-	return nil, errors.New("no work of this cluster has that content now; ask for the desired state again")
-}
-
-// followClusters frees works whose deletion nobody will carry out, since the
-// cluster is not managed any more.
-func (d *Delivery) followClusters(ctx context.Context) error {
-	for ctx.Err() == nil {
-		err := d.followClustersOnce(ctx)
-		if ctx.Err() != nil || errors.Is(err, errLookAgain) {
-			continue
-		}
-		d.cfg.Log.Warn("following clusters ended, starting over", zap.Error(err))
-		daemon.Sleep(ctx, retryInterval)
-	}
-	return ctx.Err()
-}
-
-func (d *Delivery) followClustersOnce(ctx context.Context) error {
-	clusters, err := d.cfg.Store.Watch(ctx, store.WatchSelection{Resource: cluster.Resource})
-	if err != nil {
-		return fmt.Errorf("watch clusters: %w", err)
-	}
-	defer clusters.Stop()
-	works, err := d.cfg.Store.Watch(ctx, store.WatchSelection{Resource: work.Resource})
-	if err != nil {
-		return fmt.Errorf("watch works: %w", err)
-	}
-	defer works.Stop()
-	g := daemon.NewGroup(ctx)
-	for _, w := range []*store.Watcher{clusters, works} {
-		g.Go("watch", func(ctx context.Context) error { return d.keepFinalizers(ctx, w) })
-	}
-	return g.Wait()
-}
-
-var errLookAgain = errors.New("look again")
-
-// keepFinalizers does what the events of w ask for. When that fails for one the
-// others have their turn all the same, and then all are looked at anew.
-func (d *Delivery) keepFinalizers(ctx context.Context, w *store.Watcher) error {
-	next, failed := ctx, false
-	for {
-		ev, err := w.Next(next)
-		if err != nil {
-			if failed && next.Err() != nil && ctx.Err() == nil {
-				return errLookAgain
-			}
-			return err
-		}
-		switch {
-		case ev.Type == store.Bookmark:
-		case ev.Entry.Key.Resource == cluster.Resource:
-			if ev.Type != store.Modified {
-				err = d.keepAll(ctx, ev.Entry.Key.Name)
-			}
-		case ev.Type != store.Deleted:
-			err = d.keepFinalizer(ctx, ev.Entry)
-		}
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		d.cfg.Log.Warn("finalizer not set, will try again", zap.String("name", ev.Entry.Key.Name),
-			zap.String("cluster", ev.Entry.Key.Namespace), zap.Error(err))
-		if !failed {
-			var cancel context.CancelFunc
-			next, cancel = context.WithTimeout(ctx, failedInterval)
-			defer cancel()
-			failed = true
-		}
-	}
-}
-
-func (d *Delivery) keepAll(ctx context.Context, cluster string) error {
-	page, err := d.cfg.Store.List(ctx, store.Selection{Resource: work.Resource, Namespace: cluster})
-	if err != nil {
-		return fmt.Errorf("list works of %s: %w", cluster, err)
-	}
-	var failed error
-	for _, e := range page.Entries {
-		failed = errors.Join(failed, d.keepFinalizer(ctx, e))
-	}
-	return failed
-}
-
-// keepFinalizer puts the finalizer on a work of a managed cluster, and takes it
-// from a deleted work of a cluster that is not managed any more.
-func (d *Delivery) keepFinalizer(ctx context.Context, e store.Entry) error {
-	_, managed := d.cfg.Store.Cached(store.Key{Resource: cluster.Resource, Name: e.Key.Namespace})
-	has, deleting := hasFinalizer(e.Header.Finalizers), !e.Header.DeletionTimestamp.IsZero()
-	var err error
-	switch {
-	case managed && !has && !deleting:
-		_, err = d.works.Update(ctx, e.Key.Namespace, e.Key.Name, func(w *work.ManifestWork) error {
-			if w.DeletionTimestamp.IsZero() && !hasFinalizer(w.Finalizers) {
-				w.Finalizers = append(w.Finalizers, work.Finalizer)
-			}
-			return nil
-		})
-	case !managed && has && deleting:
-		err = d.release(ctx, e.Key.Namespace, e.Key.Name, e.Header.UID)
-	}
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	return err
 }

@@ -4,6 +4,7 @@
 package delivery
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,19 +28,19 @@ func TestContentOf(t *testing.T) {
 		`{"status":{},"spec":{"b":{"y":[1,2],"x":true},"a":1}}`,
 		"{\"metadata\":{\"name\":\"n\"},\n \"spec\": {\"b\" : {\"y\":[1,\n2],\"x\":true},\"a\":1}}",
 	}
-	first, err := contentOf([]byte(same[0]))
+	first, err := contentOf([]byte(same[0]), bundle{})
 	if err != nil || string(first) != `{"a":1,"b":{"x":true,"y":[1,2]}}` {
 		t.Fatalf("%s, %v", first, err)
 	}
 	for _, s := range same {
-		if got, err := contentOf([]byte(s)); err != nil || digestOf(got) != digestOf(first) {
+		if got, err := contentOf([]byte(s), bundle{}); err != nil || digestOf(got) != digestOf(first) {
 			t.Errorf("%s gives %s, %v", s, got, err)
 		}
 	}
 	for _, other := range []string{
 		`{"spec":{"a":1,"b":{"x":true,"y":[2,1]}}}`, `{"spec":{"a":"1","b":{"x":true,"y":[1,2]}}}`, `{"spec":{}}`,
 	} {
-		if got, err := contentOf([]byte(other)); err != nil || digestOf(got) == digestOf(first) {
+		if got, err := contentOf([]byte(other), bundle{}); err != nil || digestOf(got) == digestOf(first) {
 			t.Errorf("%s gives the same digest, %v", other, err)
 		}
 	}
@@ -48,12 +49,12 @@ func TestContentOf(t *testing.T) {
 		{`{"spec":{"n":9007199254740993}}`, `{"n":9007199254740993}`},
 		{`{"spec":{"n":1.5,"s":"<&>"}}`, `{"n":1.5,"s":"\u003c\u0026\u003e"}`},
 	} {
-		if got, err := contentOf([]byte(tt.in)); err != nil || string(got) != tt.want {
+		if got, err := contentOf([]byte(tt.in), bundle{}); err != nil || string(got) != tt.want {
 			t.Errorf("%s gives %s, %v; want %s", tt.in, got, err, tt.want)
 		}
 	}
 	for _, bad := range []string{``, `[]`, `{"spec":`} {
-		if got, err := contentOf([]byte(bad)); err == nil {
+		if got, err := contentOf([]byte(bad), bundle{}); err == nil {
 			t.Errorf("%q gives %s", bad, got)
 		}
 	}
@@ -62,11 +63,11 @@ func TestContentOf(t *testing.T) {
 func FuzzContentOf(f *testing.F) {
 	f.Add([]byte(`{"spec":{"a":[1,{"b":null}]}}`))
 	f.Fuzz(func(t *testing.T, object []byte) {
-		once, err := contentOf(object)
+		once, err := contentOf(object, bundle{})
 		if err != nil {
 			return
 		}
-		again, err := contentOf(fmt.Appendf(nil, `{"spec":%s}`, once))
+		again, err := contentOf(fmt.Appendf(nil, `{"spec":%s}`, once), bundle{})
 		if err != nil || string(again) != string(once) {
 			t.Errorf("%s became %s, %v", once, again, err)
 		}
@@ -98,11 +99,11 @@ func TestItemOf(t *testing.T) {
 			if tt.data != "" {
 				e.Data = []byte(tt.data)
 			}
-			got, ok, err := itemOf(store.Event{Type: tt.typ, Entry: e})
+			got, ok, err := new(Delivery).entryOf(context.Background(), store.Event{Type: tt.typ, Entry: e})
 			if ok != tt.ok || (err != nil) != tt.fails {
 				t.Errorf("ok %v, %v", ok, err)
 			}
-			if d := cmp.Diff(tt.want, got); d != "" {
+			if d := cmp.Diff(tt.want, got.item); d != "" {
 				t.Error(d)
 			}
 		})
@@ -118,15 +119,15 @@ func TestGenerationBehindTheStore(t *testing.T) {
 	h.manage("a", "b", "c") // raises the store's revision beyond the works'
 	d := New(Config{Store: h.store, Conn: h.conn, Log: zap.NewNop()})
 	d.replace(map[string]*desired{}, 1)
-	empty := d.desired("shop-1", wire.DesiredRequest{})
+	empty := listed(d, "shop-1", wire.DesiredRequest{})
 	if empty.Generation != 1 {
 		t.Errorf("generation %d, want that of the picture, 1", empty.Generation)
 	}
-	d.takeLive(store.Event{Type: store.Added, Entry: store.Entry{
+	h.must(d.takeLive(context.Background(), store.Event{Type: store.Added, Entry: store.Entry{
 		Key: store.Key{Namespace: "shop-1", Name: "w"}, Revision: 2, Data: []byte(`{"spec":{}}`),
 		Header: store.Header{Finalizers: []string{work.Finalizer}},
-	}})
-	full := d.desired("shop-1", wire.DesiredRequest{Epoch: empty.Epoch, Generation: empty.Generation})
+	}}))
+	full := listed(d, "shop-1", wire.DesiredRequest{Epoch: empty.Epoch, Generation: empty.Generation})
 	if full.Unchanged || full.Generation <= empty.Generation || len(full.Items) != 1 {
 		t.Errorf("after the work came: %+v", full)
 	}
@@ -328,8 +329,8 @@ func TestReplaceHintsAll(t *testing.T) {
 	d := New(Config{Store: h.store, Conn: h.conn, Log: zap.NewNop()})
 	sub, err := h.conn.SubscribeSync(wire.DownPrefix("*") + "hint")
 	h.must(err)
-	d.replace(map[string]*desired{"a": {items: map[string]wire.Item{}}, "b": {items: map[string]wire.Item{}}}, 5)
-	d.replace(map[string]*desired{"a": {items: map[string]wire.Item{}}}, 9)
+	d.replace(map[string]*desired{"a": {items: map[string]entry{}}, "b": {items: map[string]entry{}}}, 5)
+	d.replace(map[string]*desired{"a": {items: map[string]entry{}}}, 9)
 	got := map[string]int{}
 	for range 4 {
 		m, err := sub.NextMsg(patience)
@@ -340,7 +341,7 @@ func TestReplaceHintsAll(t *testing.T) {
 	if d := cmp.Diff(map[string]int{"a": 2, "b": 2}, got); d != "" {
 		t.Errorf("hints:\n%s", d)
 	}
-	if b := d.desired("b", wire.DesiredRequest{Epoch: h.store.Identity(), Generation: 5}); b.Unchanged || b.Generation != 9 || len(b.Items) != 0 {
+	if b := listed(d, "b", wire.DesiredRequest{Epoch: h.store.Identity(), Generation: 5}); b.Unchanged || b.Generation != 9 || len(b.Items) != 0 {
 		t.Errorf("list of b: %+v", b)
 	}
 }
@@ -349,7 +350,7 @@ func TestStarting(t *testing.T) {
 	t.Parallel()
 	h := start(t, t.TempDir())
 	d := New(Config{Store: h.store, Conn: h.conn, Log: zap.NewNop()})
-	if got := d.desired("shop-1", wire.DesiredRequest{}); got.Error == "" {
+	if got := listed(d, "shop-1", wire.DesiredRequest{}); got.Error == "" {
 		t.Errorf("before the works were seen: %+v", got)
 	}
 }

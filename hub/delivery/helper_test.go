@@ -20,6 +20,7 @@ import (
 	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/cluster"
+	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -36,6 +37,7 @@ type hub struct {
 	store    *store.Store
 	conn     *nats.Conn
 	clusters store.Objects[cluster.ManagedCluster, *cluster.ManagedCluster]
+	agents   store.Objects[fleet.AgentIdentity, *fleet.AgentIdentity]
 	logs     *observer.ObservedLogs
 	stop     func()
 }
@@ -46,7 +48,7 @@ func start(t *testing.T, dir string) *hub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := b.Connect("test")
+	conn, err := b.Connect("test", nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +60,7 @@ func start(t *testing.T, dir string) *hub {
 	h := &hub{
 		t: t, store: s, conn: conn, logs: logs, d: New(Config{Store: s, Conn: conn, Log: zap.New(core)}),
 		clusters: store.Of[cluster.ManagedCluster](s, cluster.Resource),
+		agents:   store.Of[fleet.AgentIdentity](s, fleet.ResourceAgentIdentities),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 2)
@@ -107,7 +110,16 @@ func (h *hub) manage(names ...string) {
 	for _, n := range names {
 		_, err := h.clusters.Create(timeout(h.t), &cluster.ManagedCluster{ObjectMeta: metav1.ObjectMeta{Name: n}})
 		h.must(err)
+		_, err = h.agents.Create(timeout(h.t), &fleet.AgentIdentity{ObjectMeta: metav1.ObjectMeta{Name: n}})
+		h.must(err)
 	}
+}
+
+// listed is the plain list that d would give a cluster.
+func listed(d *Delivery, cluster string, req wire.DesiredRequest) wire.Desired {
+	answer, items := d.desired(cluster, req)
+	answer.Items = items
+	return answer
 }
 
 // work stores a work with one manifest.
@@ -138,10 +150,12 @@ func (h *hub) ask(clusterName, service string, body any) *nats.Msg {
 	h.must(err)
 	defer sub.Unsubscribe() //nolint:errcheck // the answer is there
 	var m *nats.Msg
+	wait := time.Second
 	until(h.t, service+" answers", func() bool {
+		wait *= 2
 		h.must(h.conn.PublishRequest(wire.ServiceSubject(clusterName, service), inbox, data))
 		// The service may not have subscribed yet.
-		m, err = sub.NextMsg(2 * time.Second)
+		m, err = sub.NextMsg(wait)
 		return err == nil
 	})
 	return m

@@ -9,17 +9,24 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"unicode/utf8"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
+)
+
+const (
+	// maxManifests is more than the largest work can hold.
+	maxManifests = 20_000
+	// parallelReports of one request are written at the same time: the store
+	// writes those of a moment as one batch.
+	parallelReports = 128
 )
 
 // serveReport stores what an agent reports before it answers.
@@ -28,16 +35,40 @@ func (d *Delivery) serveReport(ctx context.Context, cluster string, request []by
 	if err := json.Unmarshal(request, &r); err != nil {
 		return broker.JSON(wire.Ack{Error: "report: " + err.Error()})
 	}
-	if err := d.report(ctx, cluster, &r); err != nil {
-		d.cfg.Log.Warn("report not stored", zap.String("cluster", cluster), zap.String("work", r.Name), zap.Error(err))
-		never := errors.Is(err, store.ErrTooLarge) || errors.Is(err, store.ErrInvalid)
-		return broker.JSON(wire.Ack{Error: "the hub could not store the report", Retry: !never})
-	}
-	return broker.JSON(wire.Ack{})
+	return broker.JSON(d.take1(ctx, cluster, &r))
 }
 
-// maxManifests is more than the largest work can hold.
-const maxManifests = 20_000
+// serveReports is serveReport for many at once, of different works.
+func (d *Delivery) serveReports(ctx context.Context, cluster string, request []byte) *nats.Msg {
+	var all wire.Reports
+	if err := json.Unmarshal(request, &all); err != nil {
+		return broker.JSON(wire.Acks{Error: "reports: " + err.Error()})
+	}
+	if len(all.Reports) > wire.MaxReports {
+		return broker.JSON(wire.Acks{Error: fmt.Sprintf("reports: %d in one request, at most %d", len(all.Reports), wire.MaxReports)})
+	}
+	acks := make([]wire.Ack, len(all.Reports))
+	var g errgroup.Group
+	g.SetLimit(parallelReports)
+	for i := range all.Reports {
+		g.Go(func() error {
+			acks[i] = d.take1(ctx, cluster, &all.Reports[i])
+			return nil
+		})
+	}
+	g.Wait() //nolint:errcheck // the functions return nil
+	return broker.JSON(wire.Acks{Acks: acks})
+}
+
+func (d *Delivery) take1(ctx context.Context, cluster string, r *wire.Report) wire.Ack {
+	err := d.report(ctx, cluster, r)
+	if err == nil {
+		return wire.Ack{}
+	}
+	d.cfg.Log.Warn("report not stored", zap.String("cluster", cluster), zap.String("work", r.Name), zap.Error(err))
+	never := errors.Is(err, store.ErrTooLarge) || errors.Is(err, store.ErrInvalid)
+	return wire.Ack{Error: "the hub could not store the report", Retry: !never}
+}
 
 func (d *Delivery) report(ctx context.Context, cluster string, r *wire.Report) error {
 	if len(r.Manifests) > maxManifests {
@@ -47,10 +78,12 @@ func (d *Delivery) report(ctx context.Context, cluster string, r *wire.Report) e
 	if r.Deleted {
 		err = d.release(ctx, cluster, r.Name, r.UID)
 	} else {
-		err = d.record(ctx, cluster, r, true)
-		if errors.Is(err, store.ErrTooLarge) {
-			// A work of very many objects: better what it comes to than nothing.
-			err = d.record(ctx, cluster, r, false)
+		err = d.record(ctx, cluster, r)
+		// A work of very many objects: better the worst of them, and what it all
+		// comes to, than nothing.
+		for keep := 200; errors.Is(err, store.ErrTooLarge) && keep >= 0; keep = keep/4 - 1 {
+			summarize(r, max(keep, 0))
+			err = d.record(ctx, cluster, r)
 		}
 	}
 	if errors.Is(err, store.ErrNotFound) {
@@ -59,10 +92,10 @@ func (d *Delivery) report(ctx context.Context, cluster string, r *wire.Report) e
 	return err
 }
 
-func (d *Delivery) record(ctx context.Context, cluster string, r *wire.Report, manifests bool) error {
+func (d *Delivery) record(ctx context.Context, cluster string, r *wire.Report) error {
 	_, err := d.works.UpdateStatus(ctx, cluster, r.Name, func(w *work.ManifestWork) error {
-		if string(w.UID) == r.UID && takeReport(&w.Status, r, w.Generation) && !manifests {
-			w.Status.ResourceStatus.Manifests = nil
+		if string(w.UID) == r.UID {
+			takeReport(w, r, time.Now())
 		}
 		return nil
 	})
@@ -81,49 +114,53 @@ func (d *Delivery) release(ctx context.Context, cluster, name, uid string) error
 	return err
 }
 
-// takeReport writes a report into the status of a work whose generation is
-// given. A report about an older generation than the status speaks of, or about
-// one that does not exist yet, changes nothing. Pure but for the time that
-// SetStatusCondition stamps.
-func takeReport(s *work.ManifestWorkStatus, r *wire.Report, generation int64) (taken bool) {
-	if r.Generation > generation || r.Generation < observed(s) {
-		return false
+// summarize turns a report that lists its manifests into one that counts them and
+// lists the worst, at most keep.
+func summarize(r *wire.Report, keep int) {
+	if r.Counts == nil {
+		c := &wire.Counts{Total: len(r.Manifests), Health: map[string]int{}}
+		for i := range r.Manifests {
+			m := &r.Manifests[i]
+			if m.Applied {
+				c.Applied++
+			}
+			if m.Available {
+				c.Available++
+			}
+			if drifts(m.Drift) {
+				c.Drifted++
+			}
+			c.Health[healthOf(m)]++
+		}
+		r.Counts = c
 	}
-	s.AppliedDigest = r.Digest
-	old := s.ResourceStatus.Manifests
-	s.ResourceStatus.Manifests = nil
-	var applied, available, healthy tally
+	slices.SortStableFunc(r.Manifests, func(a, b wire.ManifestReport) int { return badness(&b) - badness(&a) })
 	for i := range r.Manifests {
-		m := &r.Manifests[i]
-		c := manifestCondition(m, r.Generation, find(old, m))
-		s.ResourceStatus.Manifests = append(s.ResourceStatus.Manifests, c)
-		applied.add(m.Applied, m, m.ApplyMessage)
-		available.add(m.Available, m, m.AvailableMessage)
-		healthy.add(m.Health == wire.HealthCurrent, m, m.HealthMessage)
-		healthy.failed = healthy.failed || m.Health == wire.HealthFailed
+		if badness(&r.Manifests[i]) == 0 {
+			keep = min(keep, i)
+			break
+		}
 	}
-	for _, c := range workConditions(r, &applied, &available, &healthy) {
-		c.ObservedGeneration = r.Generation
-		c.Message = clip(c.Message)
-		meta.SetStatusCondition(&s.Conditions, c)
-	}
-	return true
+	r.Manifests = r.Manifests[:min(keep, len(r.Manifests))]
 }
 
-// maxMessage bounds what an agent says of one object, in bytes.
-const maxMessage = 1024
-
-// clip shortens a message, at the edge of a character.
-func clip(s string) string {
-	if len(s) <= maxMessage {
-		return s
+// badness orders manifests by how much they need a look; 0: not at all.
+func badness(m *wire.ManifestReport) int {
+	switch {
+	case !m.Applied:
+		return 4
+	case healthOf(m) == wire.HealthFailed:
+		return 3
+	case !m.Available, healthOf(m) != wire.HealthCurrent:
+		return 2
+	case drifts(m.Drift):
+		return 1
 	}
-	n := maxMessage
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
+	return 0
 }
+
+// drifts says whether an object differs from what was applied and is not put right.
+func drifts(d *wire.Drift) bool { return d != nil && d.State != wire.DriftStateCorrected }
 
 // healthOf is the agent's word on an object, if it is one of the known ones.
 func healthOf(m *wire.ManifestReport) string {
@@ -132,109 +169,4 @@ func healthOf(m *wire.ManifestReport) string {
 		return m.Health
 	}
 	return wire.HealthUnknown
-}
-
-func observed(s *work.ManifestWorkStatus) int64 {
-	if c := meta.FindStatusCondition(s.Conditions, work.ConditionApplied); c != nil {
-		return c.ObservedGeneration
-	}
-	return 0
-}
-
-// tally counts manifests and keeps the first that is not right.
-type tally struct {
-	total, wrong int
-	first        string
-	failed       bool
-}
-
-func (t *tally) add(ok bool, m *wire.ManifestReport, message string) {
-	t.total++
-	if ok {
-		return
-	}
-	t.wrong++
-	if t.first == "" {
-		name := m.Name
-		if m.Namespace != "" {
-			name = m.Namespace + "/" + m.Name
-		}
-		t.first = fmt.Sprintf("%s %s: %s", m.Kind, name, message)
-	}
-}
-
-func (t *tally) message(format string) string {
-	return fmt.Sprintf(format, t.wrong, t.total) + "; " + t.first
-}
-
-func workConditions(r *wire.Report, applied, available, healthy *tally) []metav1.Condition {
-	a := metav1.Condition{
-		Type: work.ConditionApplied, Status: metav1.ConditionTrue,
-		Reason: work.ReasonWorkComplete, Message: "Apply manifest work complete",
-	}
-	switch {
-	case r.Error != "":
-		a.Status, a.Reason, a.Message = metav1.ConditionFalse, work.ReasonWorkFailed, r.Error
-	case applied.wrong > 0:
-		a.Status, a.Reason = metav1.ConditionFalse, work.ReasonWorkFailed
-		a.Message = applied.message("%d of %d manifests could not be applied")
-	}
-	v := metav1.Condition{
-		Type: work.ConditionAvailable, Status: metav1.ConditionTrue,
-		Reason: work.ReasonAvailable, Message: "All resources are available",
-	}
-	h := metav1.Condition{
-		Type: work.ConditionHealthy, Status: metav1.ConditionTrue,
-		Reason: work.ReasonHealthy, Message: "All resources are as desired and ready",
-	}
-	switch {
-	case r.Error != "" && available.total == 0:
-		v.Status, v.Reason, v.Message = metav1.ConditionUnknown, work.ReasonStatusUnknown, r.Error
-		h.Status, h.Reason, h.Message = metav1.ConditionUnknown, work.ReasonStatusUnknown, r.Error
-		return []metav1.Condition{a, v, h}
-	}
-	if available.wrong > 0 {
-		v.Status, v.Reason = metav1.ConditionFalse, work.ReasonNotAvailable
-		v.Message = available.message("%d of %d resources are not available")
-	}
-	if healthy.wrong > 0 {
-		h.Status, h.Reason = metav1.ConditionFalse, work.ReasonProgressing
-		if healthy.failed {
-			h.Reason = work.ReasonUnhealthy
-		}
-		h.Message = healthy.message("%d of %d resources are not ready")
-	}
-	return []metav1.Condition{a, v, h}
-}
-
-func find(old []work.ManifestCondition, m *wire.ManifestReport) []metav1.Condition {
-	for _, o := range old {
-		x := o.ResourceMeta
-		if x.Group == m.Group && x.Kind == m.Kind && x.Namespace == m.Namespace && x.Name == m.Name {
-			return o.Conditions
-		}
-	}
-	return nil
-}
-
-// manifestCondition keeps the transition times of old where the status stayed.
-func manifestCondition(m *wire.ManifestReport, generation int64, old []metav1.Condition) work.ManifestCondition {
-	c := work.ManifestCondition{
-		ResourceMeta: work.ResourceMeta{
-			Ordinal: int32(m.Ordinal), Group: m.Group, Version: m.Version, Kind: m.Kind,
-			Resource: m.Resource, Namespace: m.Namespace, Name: m.Name,
-		},
-		Conditions: slices.Clone(old),
-	}
-	set := func(typ string, ok bool, yes, no, message, good string) {
-		x := metav1.Condition{Type: typ, Status: metav1.ConditionTrue, Reason: yes, Message: clip(good), ObservedGeneration: generation}
-		if !ok {
-			x.Status, x.Reason, x.Message = metav1.ConditionFalse, no, clip(message)
-		}
-		meta.SetStatusCondition(&c.Conditions, x)
-	}
-	set(work.ConditionApplied, m.Applied, work.ReasonManifestComplete, work.ReasonManifestFailed, m.ApplyMessage, "Apply manifest complete")
-	set(work.ConditionAvailable, m.Available, work.ReasonResourceAvailable, work.ReasonResourceNotAvailable, m.AvailableMessage, "Resource is available")
-	set(work.ConditionHealthy, m.Health == wire.HealthCurrent, wire.HealthCurrent, healthOf(m), m.HealthMessage, m.HealthMessage)
-	return c
 }

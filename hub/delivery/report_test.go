@@ -75,7 +75,7 @@ func TestTakeReport(t *testing.T) {
 			name: "cluster-scoped, health unknown", report: wire.Report{Manifests: []wire.ManifestReport{manifest("a", func(m *wire.ManifestReport) {
 				m.Namespace, m.Health = "", ""
 			})}},
-			applied: applied, available: available, healthy: c{no, work.ReasonProgressing, "1 of 1 resources are not ready; Deployment a: "},
+			applied: applied, available: available, healthy: c{no, work.ReasonProgressing, "1 of 1 resources are not ready; Deployment a: Unknown"},
 		},
 		{
 			name: "content could not be read", report: wire.Report{Error: "bad content"},
@@ -90,12 +90,13 @@ func TestTakeReport(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var s work.ManifestWorkStatus
+			w := work.ManifestWork{ObjectMeta: metav1.ObjectMeta{Generation: 2}}
 			r := tt.report
 			r.Generation, r.Digest = 2, "sha256:x"
-			if !takeReport(&s, &r, 2) {
+			if !takeReport(&w, &r, time.Now()) {
 				t.Fatal("not taken")
 			}
+			s := w.Status
 			for typ, want := range map[string]c{work.ConditionApplied: tt.applied, work.ConditionAvailable: tt.available, work.ConditionHealthy: tt.healthy} {
 				x := meta.FindStatusCondition(s.Conditions, typ)
 				if x == nil {
@@ -115,8 +116,12 @@ func TestTakeReport(t *testing.T) {
 
 func TestTakeReportOrder(t *testing.T) {
 	t.Parallel()
-	var s work.ManifestWorkStatus
-	take := func(r wire.Report, generation int64) bool { return takeReport(&s, &r, generation) }
+	var w work.ManifestWork
+	s := &w.Status
+	take := func(r wire.Report, generation int64) bool {
+		w.Generation = generation
+		return takeReport(&w, &r, time.Now())
+	}
 	first := wire.Report{Generation: 3, Digest: "three", Manifests: []wire.ManifestReport{manifest("a", nil), manifest("b", nil)}}
 	if !take(first, 4) {
 		t.Error("a report on the generation before the present one must be taken: it is what runs")
@@ -153,10 +158,11 @@ func TestTakeReportOrder(t *testing.T) {
 func TestTakeReportBounds(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("é", 5000)
-	var s work.ManifestWorkStatus
-	takeReport(&s, &wire.Report{Generation: 1, Error: long, Manifests: []wire.ManifestReport{manifest("a", func(m *wire.ManifestReport) {
+	w := work.ManifestWork{ObjectMeta: metav1.ObjectMeta{Generation: 1}}
+	takeReport(&w, &wire.Report{Generation: 1, Error: long, Manifests: []wire.ManifestReport{manifest("a", func(m *wire.ManifestReport) {
 		m.Applied, m.ApplyMessage, m.Health, m.HealthMessage = false, long, "<script>", long
-	})}}, 1)
+	})}}, time.Now())
+	s := w.Status
 	all := append([]metav1.Condition(nil), s.Conditions...)
 	for _, m := range s.ResourceStatus.Manifests {
 		all = append(all, m.Conditions...)
@@ -223,7 +229,7 @@ func TestReportOfVeryManyObjects(t *testing.T) {
 	}
 	got := h.get("shop-1", "w").Status
 	c := meta.FindStatusCondition(got.Conditions, work.ConditionHealthy)
-	if len(got.ResourceStatus.Manifests) != 0 || got.AppliedDigest != item.Digest || c == nil || !strings.HasPrefix(c.Message, "1 of 3000") {
+	if len(got.ResourceStatus.Manifests) != 1 || got.Summary == nil || got.Summary.Total != 3000 || got.AppliedDigest != item.Digest || c == nil || !strings.HasPrefix(c.Message, "1 of 3000") {
 		t.Errorf("%d manifests, %+v", len(got.ResourceStatus.Manifests), c)
 	}
 }
@@ -232,7 +238,7 @@ func FuzzClip(f *testing.F) {
 	f.Add("a")
 	f.Add(strings.Repeat("é", maxMessage))
 	f.Fuzz(func(t *testing.T, s string) {
-		got := clip(s)
+		got := clip(s, maxMessage)
 		if len(got) > maxMessage || !strings.HasPrefix(s, got) || (utf8.ValidString(s) && !utf8.ValidString(got)) {
 			t.Errorf("clip(%q) = %q", s, got)
 		}

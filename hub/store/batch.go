@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -119,6 +120,7 @@ func (s *Store) sendBatch(ctx context.Context, ops []op) (uint64, error) {
 	}
 	var first uint64
 	attempts := 0
+	began := time.Now()
 	err := s.persist(ctx, func(ctx context.Context) error {
 		attempts++
 		a, err := s.publishBatch(ctx, ops)
@@ -141,6 +143,9 @@ func (s *Store) sendBatch(ctx context.Context, ops []op) (uint64, error) {
 		first = a.Sequence - uint64(len(ops)) + 1
 		return err
 	})
+	if err == nil {
+		s.counters.stored(len(ops), began)
+	}
 	return first, err
 }
 

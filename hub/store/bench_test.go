@@ -129,6 +129,46 @@ func BenchmarkBatch100(b *testing.B) {
 	b.ReportMetric(100*float64(b.N)/b.Elapsed().Seconds(), "writes/s")
 }
 
+// BenchmarkBatchStatus is what a controller does each tick: the next state of
+// many objects, each write named by its revision, and all on the disk when the
+// batch is answered. The server syncs.
+func BenchmarkBatchStatus(b *testing.B) {
+	const objects = 10_000
+	for _, size := range []int{100, 500, MaxBatch} {
+		b.Run(fmt.Sprintf("batch=%d", size), func(b *testing.B) {
+			s := benchStore(b)
+			fill(b, s, objects)
+			page := mustList(b, s, Selection{Resource: "things.example.io"})
+			revisions := make([]uint64, objects)
+			for i, e := range page.Entries {
+				revisions[i] = e.Revision
+			}
+			b.ResetTimer()
+			for n := range b.N {
+				writes := make([]Write, size)
+				at := n * size % objects
+				for i := range writes {
+					e := page.Entries[at+i]
+					writes[i] = Write{Key: e.Key, Data: sized(e.Key.Name, n), Revision: revisions[at+i]}
+				}
+				acked, err := s.Batch(context.Background(), writes)
+				if err != nil {
+					b.Fatal(err)
+				}
+				copy(revisions[at:], acked)
+			}
+			b.StopTimer()
+			b.ReportMetric(float64(size)*float64(b.N)/b.Elapsed().Seconds(), "writes/s")
+			for i, e := range page.Entries {
+				last, err := s.Get(context.Background(), e.Key)
+				if err != nil || last.Revision != revisions[i] {
+					b.Fatalf("%s is at %d, %v; acknowledged was %d", e.Key, last.Revision, err, revisions[i])
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkGet(b *testing.B) {
 	s := benchStore(b)
 	fill(b, s, 100)

@@ -54,6 +54,7 @@ type cache struct {
 	resources map[string]*resource
 	markers   map[Key]marker
 	objects   int
+	bytes     int64 // of the objects
 
 	floor   uint64 // as stored: deletions up to it may be forgotten
 	floorAt time.Time
@@ -106,12 +107,16 @@ func (c *cache) apply(key Key, m message, header Header, remember bool) []*chang
 			return nil
 		}
 		c.objects--
+		c.bytes -= int64(len(previous.Data))
 		changes = []*change{deletion(previous, m.seq)}
 	} else {
 		delete(c.markers, key)
 		e := &Entry{Key: key, Revision: m.seq, Data: m.data, Header: header}
 		previous, found := r.objects.Set(e)
-		if !found {
+		c.bytes += int64(len(m.data))
+		if found {
+			c.bytes -= int64(len(previous.Data))
+		} else {
 			c.objects++
 		}
 		switch {

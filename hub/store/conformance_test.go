@@ -50,6 +50,18 @@ func testConformance(t *testing.T, open func(t *testing.T) *Store) {
 		{"watch stop", testWatchStop},
 		{"batch", testBatch},
 		{"concurrent updates", testConcurrentUpdates},
+		{"concurrent creates", testConcurrentCreates},
+		{"delete stale", testDeleteStale},
+		{"keys", testKeys},
+		{"list consistent", testListConsistent},
+		{"list pages under writes", testListPagesUnderWrites},
+		{"list rare", testListRare},
+		{"stats", testStats},
+		{"watch scopes", testWatchScopes},
+		{"watch order", testWatchOrder},
+		{"watch resume", testWatchResume},
+		{"watch cancel", testWatchCancel},
+		{"watch ready", testWatchReady},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

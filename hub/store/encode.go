@@ -143,48 +143,6 @@ func merge(into, fields map[string]any) map[string]any {
 	return into
 }
 
-// parseHeader reads the part of the metadata the store needs. Anything that is
-// not a JSON object is ErrInvalid.
-func parseHeader(data []byte) (Header, error) {
-	var object struct {
-		Metadata struct {
-			UID               string            `json:"uid"`
-			Generation        int64             `json:"generation"`
-			Labels            map[string]string `json:"labels"`
-			CreationTimestamp metav1.Time       `json:"creationTimestamp"`
-			DeletionTimestamp *metav1.Time      `json:"deletionTimestamp"`
-			Finalizers        []string          `json:"finalizers"`
-		} `json:"metadata"`
-	}
-	// A JSON null would decode into anything.
-	if !startsObject(data) {
-		return Header{}, fmt.Errorf("parse object: %w: not a JSON object", ErrInvalid)
-	}
-	if err := json.UnmarshalCaseSensitivePreserveInts(data, &object); err != nil {
-		return Header{}, fmt.Errorf("parse object: %w: %w", ErrInvalid, err)
-	}
-	m := &object.Metadata
-	h := Header{
-		UID: m.UID, Generation: m.Generation, Labels: m.Labels,
-		CreationTimestamp: m.CreationTimestamp.Time, Finalizers: m.Finalizers,
-	}
-	if m.DeletionTimestamp != nil {
-		h.DeletionTimestamp = m.DeletionTimestamp.Time
-	}
-	return h, nil
-}
-
-func startsObject(data []byte) bool {
-	for _, c := range data {
-		switch c {
-		case ' ', '\t', '\r', '\n':
-		default:
-			return c == '{'
-		}
-	}
-	return false
-}
-
 // size is about what an entry holds in memory, in bytes.
 func (e *Entry) size() int { return len(e.Data) + 256 }
 

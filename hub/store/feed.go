@@ -160,7 +160,9 @@ func (s *Store) feed(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		s.counters.feeds.Add(1)
 		if errors.Is(err, errReplaced) {
+			s.counters.loads.Add(1)
 			s.log.Warn("object stream was replaced, loading it again", zap.String("stream", s.stream))
 			s.invalidate()
 		} else {

@@ -4,6 +4,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -135,51 +136,78 @@ func (o Objects[T, P]) UpdateStatus(ctx context.Context, ns, name string, change
 	return o.update(ctx, o.key(ns, name), change, true)
 }
 
+// update begins with what the cache holds, which most often is the newest: a
+// write that the stream takes proves it, since it names the revision it changes.
+// Anything else that comes of the cache is only believed when the leader has the
+// same revision.
 func (o Objects[T, P]) update(ctx context.Context, key Key, change func(P) error, status bool) (P, error) {
+	cached, guess := o.store.Cached(key)
+	var guessed P
+	var guessErr error
+	if guess {
+		var sent bool
+		guessed, sent, guessErr = o.try(ctx, cached, change, status)
+		if sent && !errors.Is(guessErr, ErrConflict) {
+			return guessed, guessErr
+		}
+		guess = !sent
+	}
 	for try := 1; ; try++ {
 		e, err := o.store.Get(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		obj, err := o.Decode(e)
-		if err != nil {
-			return nil, err
+		if guess && e.Revision == cached.Revision {
+			return guessed, guessErr
 		}
-		before, err := encode(obj)
-		if err != nil {
-			return nil, wrap("update", key, err)
-		}
-		if err := change(obj); err != nil {
-			return nil, err
-		}
-		obj, err = o.replace(ctx, e, before, obj, status)
+		obj, _, err := o.try(ctx, e, change, status)
 		if err == nil || !errors.Is(err, ErrConflict) || try == updateTries {
 			return obj, err
 		}
 	}
 }
 
-// replace stores obj over the entry it was decoded from; before is the encoding
-// it had then.
-func (o Objects[T, P]) replace(ctx context.Context, e Entry, before []byte, obj P, status bool) (P, error) {
+// try changes one state of the object; sent says that the stream was asked, and
+// err is its answer.
+func (o Objects[T, P]) try(ctx context.Context, e Entry, change func(P) error, status bool) (obj P, sent bool, err error) {
+	if obj, err = o.Decode(e); err != nil {
+		return nil, false, err
+	}
+	before, err := encode(obj)
+	if err != nil {
+		return nil, false, wrap("update", e.Key, err)
+	}
+	if err := change(obj); err != nil {
+		return nil, false, err
+	}
 	after, err := encode(obj)
 	if err != nil {
-		return nil, wrap("update", e.Key, err)
+		return nil, false, wrap("update", e.Key, err)
 	}
+	if bytes.Equal(before, after) {
+		obj.SetResourceVersion(strconv.FormatUint(e.Revision, 10))
+		return obj, false, nil
+	}
+	return o.replace(ctx, e, before, after, obj, status)
+}
+
+// replace stores obj over the entry it was decoded from; before is the encoding
+// it had then, after the one it has now.
+func (o Objects[T, P]) replace(ctx context.Context, e Entry, before, after []byte, obj P, status bool) (_ P, sent bool, err error) {
 	d, err := diff(before, after)
 	if err != nil {
-		return nil, wrap("update", e.Key, err)
+		return nil, false, wrap("update", e.Key, err)
 	}
 	if d.empty() {
 		obj.SetResourceVersion(strconv.FormatUint(e.Revision, 10))
-		return obj, nil
+		return obj, false, nil
 	}
 	if d.identity {
-		return nil, wrap("update", e.Key, fmt.Errorf("%w: name, namespace and uid cannot be changed", ErrInvalid))
+		return nil, false, wrap("update", e.Key, fmt.Errorf("%w: name, namespace and uid cannot be changed", ErrInvalid))
 	}
 	if d.spec {
 		if status {
-			return nil, wrap("update status of", e.Key, fmt.Errorf("%w: fields outside status were changed", ErrInvalid))
+			return nil, false, wrap("update status of", e.Key, fmt.Errorf("%w: fields outside status were changed", ErrInvalid))
 		}
 		d.set("generation", e.Header.Generation+1)
 		obj.SetGeneration(e.Header.Generation + 1)
@@ -187,21 +215,21 @@ func (o Objects[T, P]) replace(ctx context.Context, e Entry, before []byte, obj 
 	if obj.GetDeletionTimestamp() != nil && len(obj.GetFinalizers()) == 0 {
 		revision, err := o.store.Delete(ctx, e.Key, e.Revision)
 		if err != nil {
-			return nil, err
+			return nil, true, err
 		}
 		obj.SetResourceVersion(strconv.FormatUint(revision, 10))
-		return obj, nil
+		return obj, true, nil
 	}
 	data, err := d.patch(e.Data)
 	if err != nil {
-		return nil, wrap("update", e.Key, err)
+		return nil, false, wrap("update", e.Key, err)
 	}
 	revision, err := o.store.Update(ctx, e.Key, data, e.Revision)
 	if err != nil {
-		return nil, err
+		return nil, true, err
 	}
 	obj.SetResourceVersion(strconv.FormatUint(revision, 10))
-	return obj, nil
+	return obj, true, nil
 }
 
 // Delete removes the object or, when it has finalizers, marks it as being

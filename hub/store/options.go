@@ -86,6 +86,10 @@ type WatchSelection struct {
 	Labels    labels.Selector
 	Match     func(Entry) bool // nil: all; must not block
 
+	// Convert changes each entry before it is delivered, Previous too; nil: not at
+	// all. Labels and Match see what is stored. An error ends the watch.
+	Convert func(Entry) (Entry, error)
+
 	// From is the revision after which changes are wanted. 0: first every
 	// present object as Added, then a Bookmark, all with Initial set, then changes.
 	From uint64

@@ -52,6 +52,8 @@ type Store struct {
 	served  atomic.Uint64 // newest revision of a stream that was replaced
 	marked  atomic.Uint64 // newest revision in the high-water mark file
 	markDue chan struct{}
+
+	counters counters
 }
 
 // waiter waits for the cache to reach a revision.
@@ -74,6 +76,7 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, er
 		waiters:   map[*waiter]struct{}{},
 		snapshots: map[snapshotKey]snapshot{},
 		markDue:   make(chan struct{}, 1),
+		counters:  newCounters(),
 	}
 	began := time.Now()
 	if err := s.prepare(ctx); err != nil {

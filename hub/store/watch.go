@@ -91,7 +91,13 @@ func (s *Store) register(w *Watcher) (*tree, error) {
 // dispatch hands a change to the watchers of its resource; s.mu is held.
 func (s *Store) dispatch(resource string, ch *change) {
 	for w := range s.watchers[resource] {
-		if w.wants(ch.entry.Key) && !w.push(ch) {
+		if !w.wants(ch.entry.Key) {
+			continue
+		}
+		if w.push(ch) {
+			s.counters.sent.Add(1)
+		} else {
+			s.counters.slow.Add(1)
 			s.forget(w)
 		}
 	}
@@ -188,52 +194,77 @@ func (w *Watcher) Stop() {
 // ErrSlow, ErrExpired, ErrStopped. Events not yet delivered are then gone.
 func (w *Watcher) Next(ctx context.Context) (Event, error) {
 	for {
-		w.mu.Lock()
-		err := w.err
-		w.mu.Unlock()
-		if err != nil {
-			return Event{}, err
+		event, ok, err := w.Ready()
+		if ok || err != nil {
+			return event, err
 		}
-		if len(w.initial) > 0 {
-			e := w.initial[0]
-			w.initial = w.initial[1:]
-			return Event{Type: Added, Entry: *e, Initial: true}, nil
-		}
-		if until := w.initialUntil; until != 0 {
-			w.initial, w.initialUntil = nil, 0
-			return Event{Type: Bookmark, Entry: Entry{Revision: until}, Initial: true}, nil
-		}
-		ch, err := w.pop(ctx)
-		if err != nil {
-			return Event{}, err
-		}
-		if event, ok := w.event(ch); ok {
-			return event, nil
+		select {
+		case <-w.wake:
+		case <-ctx.Done():
+			return Event{}, context.Cause(ctx)
 		}
 	}
 }
 
-func (w *Watcher) pop(ctx context.Context) (*change, error) {
+// Ready is Next without waiting; false: there is no event yet. When the watch has
+// ended it returns why, and true.
+func (w *Watcher) Ready() (Event, bool, error) {
 	for {
 		w.mu.Lock()
-		if w.err != nil {
-			defer w.mu.Unlock()
-			return nil, w.err
-		}
-		if len(w.queue) > 0 {
-			ch := w.queue[0]
-			w.queue[0] = nil
-			w.queue = w.queue[1:]
-			w.mu.Unlock()
-			return ch, nil
-		}
+		err := w.err
 		w.mu.Unlock()
-		select {
-		case <-w.wake:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		if err != nil {
+			return Event{}, true, err
+		}
+		if len(w.initial) > 0 {
+			e := w.initial[0]
+			w.initial = w.initial[1:]
+			return w.convert(Event{Type: Added, Entry: *e, Initial: true})
+		}
+		if until := w.initialUntil; until != 0 {
+			w.initial, w.initialUntil = nil, 0
+			return Event{Type: Bookmark, Entry: Entry{Revision: until}, Initial: true}, true, nil
+		}
+		ch := w.pop()
+		if ch == nil {
+			return Event{}, false, nil
+		}
+		if event, ok := w.event(ch); ok {
+			return w.convert(event)
 		}
 	}
+}
+
+// convert is an event as the caller of Watch wants to see it.
+func (w *Watcher) convert(ev Event) (Event, bool, error) {
+	if w.sel.Convert == nil || ev.Type == Bookmark {
+		return ev, true, nil
+	}
+	var err error
+	if ev.Entry, err = w.sel.Convert(ev.Entry); err != nil {
+		return Event{}, true, err
+	}
+	if ev.Previous != nil {
+		previous, err := w.sel.Convert(*ev.Previous)
+		if err != nil {
+			return Event{}, true, err
+		}
+		ev.Previous = &previous
+	}
+	return ev, true, nil
+}
+
+// pop returns nil when nothing is queued.
+func (w *Watcher) pop() *change {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.queue) == 0 {
+		return nil
+	}
+	ch := w.queue[0]
+	w.queue[0] = nil
+	w.queue = w.queue[1:]
+	return ch
 }
 
 // event is a change as this watch's selectors see it; false: not at all.

@@ -140,7 +140,7 @@ func (s *Store) put(key Key, data []byte, revision uint64) (op, error) {
 	if len(data) > MaxObject {
 		return op{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(data), MaxObject)
 	}
-	if _, err := parseHeader(data); err != nil {
+	if _, err := checkObject(data); err != nil {
 		return op{}, err
 	}
 	return op{key: encoded, data: data, revision: revision, id: s.nextID()}, nil
@@ -245,6 +245,7 @@ func passing(err error) bool {
 func (s *Store) send(ctx context.Context, o op) (uint64, error) {
 	var revision uint64
 	attempts := 0
+	began := time.Now()
 	err := s.persist(ctx, func(ctx context.Context) error {
 		attempts++
 		ack, err := s.request(ctx, s.message(o))
@@ -255,6 +256,9 @@ func (s *Store) send(ctx context.Context, o op) (uint64, error) {
 		revision = ack.Sequence
 		return err
 	})
+	if err == nil {
+		s.counters.stored(1, began)
+	}
 	return revision, err
 }
 
@@ -322,6 +326,7 @@ func (s *Store) request(ctx context.Context, msg *nats.Msg) (ack, error) {
 	}
 	if a.Error != nil {
 		if a.Error.ErrorCode == codeWrongSequence {
+			s.counters.refused.Add(1)
 			return ack{}, errSequence
 		}
 		return ack{}, a.Error

@@ -87,7 +87,7 @@ type CA struct {
 	issuer   atomic.Pointer[issuer]
 	rotateMu sync.Mutex
 
-	hub, api served
+	hub, api, signing served
 	// crlStale: the stored list may lack a revocation. True after a start, since a
 	// crash can come between the two writes.
 	crlStale atomic.Bool
@@ -127,6 +127,9 @@ func Open(ctx context.Context, cfg Config) (*CA, error) {
 	}
 	ca.rotateIfDue(ctx)
 	if err := ca.reissueServers(ctx); err != nil {
+		return nil, fmt.Errorf("open ca: %w", err)
+	}
+	if err := ca.reissueSigner(ctx); err != nil {
 		return nil, fmt.Errorf("open ca: %w", err)
 	}
 	return ca, nil

@@ -46,8 +46,20 @@ func (e enforcer) Enforce(cert *x509.Certificate) error {
 		return e.client(cert)
 	case x509.ExtKeyUsageServerAuth:
 		return e.server(cert)
+	case x509.ExtKeyUsageCodeSigning:
+		return e.signer(cert)
 	}
-	return errors.New("refusing to sign: neither for a client nor for a server")
+	return errors.New("refusing to sign: neither for a client nor for a server nor for signing lists")
+}
+
+func (e enforcer) signer(cert *x509.Certificate) error {
+	if cert.URIs[0].String() != identity.DesiredURI(e.ca.td).String() {
+		return errors.New("refusing to sign: a signer of another identity than the desired state's")
+	}
+	if len(cert.DNSNames)+len(cert.IPAddresses)+len(cert.Subject.Organization) != 0 {
+		return errors.New("refusing to sign: a signer with other names than its URI")
+	}
+	return nil
 }
 
 func (e enforcer) client(cert *x509.Certificate) error {

@@ -38,13 +38,15 @@ const (
 		`"sans":{{ toJson .SANs }},"keyUsage":["digitalSignature"],"extKeyUsage":["clientAuth"]}`
 	serverTemplate = `{"subject":{"commonName":{{ toJson .Subject.CommonName }}},` +
 		`"sans":{{ toJson .SANs }},"keyUsage":["digitalSignature"],"extKeyUsage":["serverAuth"]}`
+	signerTemplate = `{"subject":{"commonName":{{ toJson .Subject.CommonName }}},` +
+		`"sans":{{ toJson .SANs }},"keyUsage":["digitalSignature"],"extKeyUsage":["codeSigning"]}`
 )
 
-// engine is the embedded authority with its four provisioners.
+// engine is the embedded authority with its five provisioners.
 type engine struct {
 	auth *authority.Authority
 
-	agents, users, hubs, apis *tokenSigner
+	agents, users, hubs, apis, signers *tokenSigner
 }
 
 // tokenSigner mints the one-time tokens of one provisioner, with a key that lives
@@ -68,6 +70,7 @@ func (ca *CA) newEngine() (*engine, error) {
 		{&e.users, "users", userTemplate, ca.cfg.UserTTL},
 		{&e.hubs, "hub-servers", serverTemplate, ca.cfg.ServerTTL},
 		{&e.apis, "api-servers", serverTemplate, ca.cfg.ServerTTL},
+		{&e.signers, "desired-signers", signerTemplate, signerTTL},
 	} {
 		signer, err := newTokenSigner(p.name, p.template, ca.td, p.ttl)
 		if err != nil {
@@ -90,7 +93,7 @@ func (ca *CA) newEngine() (*engine, error) {
 			// The keys of the provisioners are younger than the process, so no older
 			// token exists; but a clock set back after the start would stop signing.
 			DisableIssuedAtCheck: true,
-			Provisioners:         provisioner.List{e.agents.prov, e.users.prov, e.hubs.prov, e.apis.prov},
+			Provisioners:         provisioner.List{e.agents.prov, e.users.prov, e.hubs.prov, e.apis.prov, e.signers.prov},
 		},
 	}
 	auth, err := authority.NewEmbedded(
@@ -105,7 +108,7 @@ func (ca *CA) newEngine() (*engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start authority: %w", err)
 	}
-	if err := checkProvisioners(auth, e.agents, e.users, e.hubs, e.apis); err != nil {
+	if err := checkProvisioners(auth, e.agents, e.users, e.hubs, e.apis, e.signers); err != nil {
 		return nil, err
 	}
 	// With the list enabled at the start, the authority would run a ticker of its

@@ -72,6 +72,14 @@ func (ca *CA) maintain(ctx context.Context) time.Duration {
 			ca.log.Info("hub certificates renewed", zap.Time("not_after", ca.hub.cert.Load().Leaf.NotAfter))
 		}
 	}
+	if ca.signing.isDue() {
+		if err := ca.reissueSigner(ctx); err != nil {
+			if ctx.Err() == nil {
+				ca.log.Error("cannot renew the signer of desired states", zap.Error(err))
+			}
+			wait = min(wait, retry)
+		}
+	}
 	if err := ca.refreshCRL(ctx); err != nil {
 		if ctx.Err() == nil {
 			ca.log.Error("cannot renew the revocation list", zap.Error(err))

@@ -108,6 +108,19 @@ func (ca *CA) APICertificate(ctx context.Context) (*tls.Certificate, error) {
 }
 
 func (ca *CA) serverCertificate(ctx context.Context, t *tokenSigner, name string, sans []string) (*tls.Certificate, error) {
+	cert, err := ca.leaf(ctx, t, name, sans)
+	if err != nil {
+		return nil, err
+	}
+	for _, root := range ca.roots {
+		cert.Certificate = append(cert.Certificate, root.Raw)
+	}
+	return cert, nil
+}
+
+// leaf makes a certificate of the hub's own with a new key; its chain is leaf and
+// intermediate.
+func (ca *CA) leaf(ctx context.Context, t *tokenSigner, name string, sans []string) (*tls.Certificate, error) {
 	key, err := identity.GenerateKey()
 	if err != nil {
 		return nil, fmt.Errorf("make certificate of %s: %w", name, err)
@@ -126,8 +139,20 @@ func (ca *CA) serverCertificate(ctx context.Context, t *tokenSigner, name string
 		return nil, fmt.Errorf("make certificate of %s: %w", name, err)
 	}
 	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
-	for _, link := range append(chain, ca.roots...) {
+	for _, link := range chain {
 		cert.Certificate = append(cert.Certificate, link.Raw)
 	}
 	return cert, nil
+}
+
+func certificates(ders [][]byte) ([]*x509.Certificate, error) {
+	out := make([]*x509.Certificate, 0, len(ders))
+	for _, der := range ders {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, cert)
+	}
+	return out, nil
 }

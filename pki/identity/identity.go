@@ -20,12 +20,14 @@ import (
 // Kind says what an identity is. It is the first path element of its URI.
 type Kind string
 
-// The kinds. Clusters and users are clients, hub and api are servers.
+// The kinds. Clusters and users are clients, hub and api are servers, desired
+// signs what clusters should run.
 const (
 	KindCluster Kind = "cluster"
 	KindUser    Kind = "user"
 	KindHub     Kind = "hub"
 	KindAPI     Kind = "api"
+	KindDesired Kind = "desired"
 )
 
 const (

@@ -45,7 +45,7 @@ var (
 const together = 20
 
 // settleLimit bounds the time from the last failure until everything is as it must be.
-const settleLimit = 3 * time.Minute
+const settleLimit = 90 * time.Second
 
 func TestMain(m *testing.M) {
 	flag.Parse()

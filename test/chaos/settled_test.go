@@ -25,7 +25,7 @@ func (h *history) unsettled(objects, works map[string]*unstructured.Unstructured
 			}
 		}
 		switch {
-		case len(wanting) == 0 && live != nil && !h.foreign[string(live.GetUID())] && !h.orphaned[name]:
+		case len(wanting) == 0 && live != nil && !h.foreign[string(live.GetUID())] && !h.orphaned[name] && !h.held(name):
 			return fmt.Sprintf("%s is there and nobody wants it", name)
 		case len(wanting) > 0 && live == nil:
 			return fmt.Sprintf("%s is not there, wanted by %v", name, wanting)
@@ -49,6 +49,23 @@ func (h *history) unsettled(objects, works map[string]*unstructured.Unstructured
 		}
 	}
 	return ""
+}
+
+// held says that a work which once named the object is in conflict with another
+// one: what it does not name any more stays until its content is applied whole.
+func (h *history) held(object string) bool {
+	for _, sp := range h.spans {
+		w := h.works[sp.work]
+		if sp.object != object || w == nil {
+			continue
+		}
+		for other, o := range h.works {
+			if other != sp.work && slices.ContainsFunc(w.names, func(name string) bool { return slices.Contains(o.names, name) }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // claims counts the works that say they have applied the object.

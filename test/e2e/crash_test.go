@@ -22,13 +22,13 @@ import (
 )
 
 const (
-	crashRounds  = 100
+	crashRounds  = 200
 	crashObjects = 8 // config maps of the work that is applied when things die
 	crashNS      = "e2e-crash"
 )
 
-// TestCrash kills the hub, and then the agent, in the middle of an apply, a
-// hundred times. Whatever the hub acknowledged must still be there after every
+// TestCrash kills the hub, and then the agent, in the middle of an apply,
+// two hundred times. Whatever the hub acknowledged must still be there after every
 // restart, and in the end the cluster must hold exactly the last state, without
 // a person having done anything.
 func TestCrash(t *testing.T) {

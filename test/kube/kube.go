@@ -56,6 +56,16 @@ type Options struct {
 	// a prefix made from its Dir. Empty gives the cluster an etcd of its own.
 	SharedEtcd string
 
+	// Sync lets etcd sync every write to disk, as a real one does, which costs
+	// time and saves the data from a power cut.
+	Sync bool
+
+	// APIOnly runs nothing but etcd and the API server: no pod ever runs.
+	APIOnly bool
+
+	// Env is added to the environment of the process.
+	Env []string
+
 	// Log gets a line of progress now and then. Nil means none.
 	Log io.Writer
 }
@@ -122,6 +132,12 @@ func Start(ctx context.Context, opts Options) (*Cluster, error) {
 	}
 	if opts.Metrics {
 		args = append(args, "--metrics")
+	}
+	if opts.Sync {
+		args = append(args, "--sync")
+	}
+	if opts.APIOnly {
+		args = append(args, "--api-only")
 	}
 
 	proc, err := startProcess(ctx, opts, args)

@@ -68,7 +68,7 @@ func startProcess(ctx context.Context, opts Options, args []string) (*process, e
 
 	p := &process{dir: dir, log: filepath.Join(dir, "kubetest.log"), done: make(chan struct{})}
 	p.cmd = exec.Command(bin, append(args, "--dir", dir)...)
-	p.cmd.Env = append(os.Environ(), "GOGC=50") // 40 MiB less for a little CPU
+	p.cmd.Env = append(append(os.Environ(), "GOGC=50"), opts.Env...) // 40 MiB less for a little CPU
 	p.cmd.SysProcAttr = procAttr()
 	if err := p.start(); err != nil {
 		return nil, err

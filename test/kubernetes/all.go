@@ -30,6 +30,8 @@ func runAll(ctx context.Context, args []string) error {
 	etcd := fs.String("etcd", "", "URL of a running etcd; empty runs one in this process")
 	prefix := fs.String("etcd-prefix", "/registry", "key prefix in etcd, different for each cluster that shares one")
 	metrics := fs.Bool("metrics", false, "serve metrics.k8s.io with fixed usage of "+nodeName)
+	sync := fs.Bool("sync", false, syncHelp)
+	apiOnly := fs.Bool("api-only", false, "run nothing but etcd and the API server")
 	if err := parse(fs, args); err != nil {
 		return err
 	}
@@ -37,7 +39,7 @@ func runAll(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	c := &cluster{dir: path, failed: make(chan error, 4)}
+	c := &cluster{dir: path, sync: *sync, apiOnly: *apiOnly, failed: make(chan error, 4)}
 	begin := time.Now()
 	err = c.start(ctx, *port, *etcd, *prefix, *metrics)
 	if err == nil {
@@ -62,6 +64,9 @@ type cluster struct {
 	url string
 	pki pki
 
+	sync    bool // etcd syncs
+	apiOnly bool // no controllers, scheduler and node
+
 	// failed gets the error of a component that ended by itself.
 	failed chan error
 
@@ -75,7 +80,8 @@ type part struct {
 	end  func()
 }
 
-// start starts all parts and returns when pods can run, when a part fails or
+// start starts all parts and returns when pods can run (with apiOnly: when the
+// API server serves), when a part fails or
 // when ctx ends. stop must be called in any case.
 func (c *cluster) start(ctx context.Context, port int, etcd, prefix string, metrics bool) error {
 	l, err := listen(port)
@@ -92,7 +98,7 @@ func (c *cluster) start(ctx context.Context, port int, etcd, prefix string, metr
 		return fmt.Errorf("write kubeconfig: %w", err)
 	}
 	if etcd == "" {
-		e, addr, err := startEtcd(ctx, c.dir, 0)
+		e, addr, err := startEtcd(ctx, c.dir, 0, c.sync)
 		if err != nil {
 			return err
 		}
@@ -121,8 +127,8 @@ func (c *cluster) start(ctx context.Context, port int, etcd, prefix string, metr
 	return err
 }
 
-// bringUp waits for the API server, starts the rest, and waits until pods
-// can run.
+// bringUp waits for the API server, starts the rest unless apiOnly, and waits
+// until pods can run.
 func (c *cluster) bringUp(ctx context.Context, cfg *rest.Config, parts *components, cancel context.CancelCauseFunc, metrics bool) error {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
@@ -132,6 +138,9 @@ func (c *cluster) bringUp(ctx context.Context, cfg *rest.Config, parts *componen
 		return err
 	}
 	progress("API server ready at %s", c.url)
+	if c.apiOnly {
+		return writeReady(c.dir, c.url)
+	}
 
 	c.run("controller-manager", cancel, parts.runControllers)
 	c.run("scheduler", cancel, parts.runScheduler)

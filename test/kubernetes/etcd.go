@@ -23,6 +23,7 @@ func runEtcd(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("etcd", flag.ContinueOnError)
 	dir := fs.String("dir", "", "directory for data and logs; DIR/ready holds URL and process id once etcd serves")
 	port := fs.Int("port", 0, "port on 127.0.0.1; 0 picks a free one")
+	sync := fs.Bool("sync", false, syncHelp)
 	if err := parse(fs, args); err != nil {
 		return err
 	}
@@ -31,7 +32,7 @@ func runEtcd(ctx context.Context, args []string) error {
 		return err
 	}
 
-	e, addr, err := startEtcd(ctx, path, *port)
+	e, addr, err := startEtcd(ctx, path, *port, *sync)
 	if err != nil {
 		return err
 	}
@@ -49,10 +50,12 @@ func runEtcd(ctx context.Context, args []string) error {
 	}
 }
 
+const syncHelp = "let etcd sync every write to disk, as a real one does"
+
 // startEtcd starts an etcd with its data in dir/etcd and returns it with its
-// client URL once it serves. It does not sync to disk: a test's data need not
-// survive a power cut.
-func startEtcd(ctx context.Context, dir string, port int) (*embed.Etcd, string, error) {
+// client URL once it serves. Without sync it does not sync to disk: a test's
+// data need not survive a power cut.
+func startEtcd(ctx context.Context, dir string, port int, sync bool) (*embed.Etcd, string, error) {
 	loopback := func(port int) []url.URL {
 		return []url.URL{{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}}
 	}
@@ -61,7 +64,7 @@ func startEtcd(ctx context.Context, dir string, port int) (*embed.Etcd, string, 
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = loopback(port), loopback(port)
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = loopback(0), loopback(0)
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	cfg.UnsafeNoFsync = true
+	cfg.UnsafeNoFsync = !sync
 	cfg.MaxTxnOps = 1024
 	cfg.QuotaBackendBytes = 1 << 30
 	cfg.EnableGRPCGateway = false // it dials the configured port, which may be 0

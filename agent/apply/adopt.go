@@ -1,0 +1,63 @@
+// Copyright The Drover Authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package apply
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/drover-io/drover/shared/wire"
+)
+
+// adopt asks the policy whether an object that somebody else made may be taken
+// over. A refusal is the outcome of the manifest; the error is about the API server.
+func (e *Engine) adopt(ctx context.Context, t *task, policy string) error {
+	id := t.manifest.id
+	refuse := func(format string, args ...any) {
+		t.result.fail(&manifestError{reason: wire.ApplyNotAdopted, message: fmt.Sprintf(format, args...)})
+	}
+	switch policy {
+	case "", wire.AdoptAlways:
+		return nil
+	case wire.AdoptNever:
+		refuse("%s exists and was made by somebody else, and the work's adoption policy is Never", id)
+		return nil
+	case wire.AdoptIfNoDiff:
+	default:
+		refuse("%s exists, and the adoption policy %q is not known: use Always, IfNoDiff or Never", id, policy)
+		return nil
+	}
+	live, err := e.cluster.get(ctx, t.result.obj)
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return e.refuseUnread(t, err)
+	}
+	asked := *t
+	asked.strategy.force = true
+	desired, err := e.write(ctx, &asked, true)
+	if err != nil {
+		return e.refuseUnread(t, err)
+	}
+	diffs, total := diffObjects(desired, live, secretive(t.result.obj))
+	if total > 0 {
+		var paths []string
+		for _, d := range diffs[:min(len(diffs), 5)] {
+			paths = append(paths, d.Path)
+		}
+		refuse("%s exists, was made by somebody else, and differs in %d fields, so the adoption policy IfNoDiff refuses it: %s",
+			id, total, strings.Join(paths, ", "))
+	}
+	return nil
+}
+
+func (e *Engine) refuseUnread(t *task, err error) error {
+	if unreachable(err) {
+		return err
+	}
+	t.result.fail(err)
+	return nil
+}
