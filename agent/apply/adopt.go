@@ -8,15 +8,17 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/drover-io/drover/agent/apply/fields"
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/wire"
 )
 
 // adopt asks the policy whether an object that somebody else made may be taken
 // over. A refusal is the outcome of the manifest; the error is about the API server.
 func (e *Engine) adopt(ctx context.Context, t *task, policy string) error {
-	id := t.manifest.id
+	id := t.manifest.ID
 	refuse := func(format string, args ...any) {
-		t.result.fail(&manifestError{reason: wire.ApplyNotAdopted, message: fmt.Sprintf(format, args...)})
+		t.result.fail(&manifest.Error{Reason: wire.ApplyNotAdopted, Message: fmt.Sprintf(format, args...)})
 	}
 	switch policy {
 	case "", wire.AdoptAlways:
@@ -37,12 +39,12 @@ func (e *Engine) adopt(ctx context.Context, t *task, policy string) error {
 		return e.refuseUnread(t, err)
 	}
 	asked := *t
-	asked.strategy.force = true
+	asked.strategy.Force = true
 	desired, err := e.write(ctx, &asked, true)
 	if err != nil {
 		return e.refuseUnread(t, err)
 	}
-	diffs, total := diffObjects(desired, live, secretive(t.result.obj))
+	diffs, total := fields.Diff(desired, live, t.result.obj.identity().Secretive())
 	if total > 0 {
 		var paths []string
 		for _, d := range diffs[:min(len(diffs), 5)] {

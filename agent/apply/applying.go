@@ -7,28 +7,39 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
 
 // task is one manifest on its way to the cluster.
 type task struct {
-	content  *content
-	manifest *manifest
+	content  *manifest.Content
+	manifest *manifest.Manifest
 	result   *result
-	strategy strategy
+	strategy manifest.Strategy
 	awaited  bool   // its kind is not served yet, but will be by the same work
 	exists   bool   // it was on the cluster before
 	foreign  bool   // made by somebody else, and not taken over yet
 	former   string // field manager that the record has and the strategy no longer names
+}
+
+// note writes down what went wrong with the manifest. The error it returns is
+// about the API server or the end of ctx.
+func (t *task) note(ctx context.Context, err error) error {
+	if err != nil && (ctx.Err() != nil || unreachable(err)) {
+		return err
+	}
+	if err != nil {
+		t.result.fail(err)
+	}
+	return nil
 }
 
 // apply brings the content of want to the cluster. What went wrong with one
@@ -39,8 +50,8 @@ func (e *Engine) apply(ctx context.Context, it *item, want wire.Item) error {
 		return err
 	}
 	defer c.Close()
-	if len(it.results) != len(c.manifests) {
-		it.results = make([]result, len(c.manifests))
+	if len(it.results) != len(c.Manifests) {
+		it.results = make([]result, len(c.Manifests))
 	}
 	tasks, err := e.prepare(ctx, it, c, want.Policy)
 	if err != nil {
@@ -63,11 +74,11 @@ func (e *Engine) apply(ctx context.Context, it *item, want wire.Item) error {
 
 // prepare finds out what each manifest that is still to be applied is on this
 // cluster, and looks at the live object. It returns those that can be applied.
-func (e *Engine) prepare(ctx context.Context, it *item, c *content, policy wire.Policy) ([]*task, error) {
-	promised := promisedKinds(c)
+func (e *Engine) prepare(ctx context.Context, it *item, c *manifest.Content, policy wire.Policy) ([]*task, error) {
+	promised := c.Promises()
 	var tasks []*task
-	for i := range c.manifests {
-		m, r := &c.manifests[i], &it.results[i]
+	for i := range c.Manifests {
+		m, r := &c.Manifests[i], &it.results[i]
 		if r.report.Applied && !r.redo {
 			continue
 		}
@@ -88,7 +99,7 @@ func (e *Engine) prepare(ctx context.Context, it *item, c *content, policy wire.
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelRequests)
 	for _, t := range tasks {
-		if t.foreign && t.strategy.writes() && t.result.report.ApplyMessage == "" {
+		if t.foreign && t.strategy.Writes() && t.result.report.ApplyMessage == "" {
 			group.Go(func() error { return e.adopt(gctx, t, policy.Adoption) })
 		}
 	}
@@ -98,36 +109,18 @@ func (e *Engine) prepare(ctx context.Context, it *item, c *content, policy wire.
 	return slices.DeleteFunc(tasks, func(t *task) bool { return t.result.report.ApplyMessage != "" }), nil
 }
 
-// promises are kinds and group versions that the content itself brings.
-type promises struct {
-	kinds  map[schema.GroupVersionKind]kind
-	served map[schema.GroupVersion]bool
-}
-
-func promisedKinds(c *content) promises {
-	p := promises{kinds: make(map[schema.GroupVersionKind]kind), served: make(map[schema.GroupVersion]bool)}
-	for i := range c.manifests {
-		m := &c.manifests[i]
-		maps.Copy(p.kinds, m.defines)
-		if !m.serves.Empty() {
-			p.served[m.serves] = true
-		}
-	}
-	return p
-}
-
 // recognise resolves the kind of a manifest and everything that follows from it.
-func (e *Engine) recognise(ctx context.Context, t *task, promised promises) error {
+func (e *Engine) recognise(ctx context.Context, t *task, promised manifest.Promises) error {
 	m := t.manifest
-	if m.problem != "" {
-		return &manifestError{message: m.problem}
+	if m.Problem != "" {
+		return &manifest.Error{Message: m.Problem}
 	}
-	k, err := e.cluster.resolve(ctx, m.gvk)
+	k, err := e.cluster.resolve(ctx, m.GVK)
 	var unknown *noMatchError
-	if errors.As(err, &unknown) || (err != nil && promised.served[m.gvk.GroupVersion()] && !unreachable(err)) {
-		if defined, ok := promised.kinds[m.gvk]; ok {
+	if errors.As(err, &unknown) || (err != nil && promised.Served[m.GVK.GroupVersion()] && !unreachable(err)) {
+		if defined, ok := promised.Kinds[m.GVK]; ok {
 			k, err, t.awaited = defined, nil, true
-		} else if promised.served[m.gvk.GroupVersion()] {
+		} else if promised.Served[m.GVK.GroupVersion()] {
 			t.awaited, t.result.managed = true, true
 			return nil // what it is will be known when the APIService is there
 		}
@@ -139,22 +132,22 @@ func (e *Engine) recognise(ctx context.Context, t *task, promised promises) erro
 }
 
 // settle checks the manifest against its kind.
-func (t *task) settle(k kind) error {
+func (t *task) settle(k manifest.Kind) error {
 	m, r := t.manifest, t.result
 	switch {
-	case k.namespaced && m.id.Namespace == "":
-		return &manifestError{message: fmt.Sprintf("metadata.namespace is missing: a %s lives in a namespace", m.id.Kind)}
-	case !k.namespaced:
-		m.id.Namespace = ""
+	case k.Namespaced && m.ID.Namespace == "":
+		return &manifest.Error{Message: fmt.Sprintf("metadata.namespace is missing: a %s lives in a namespace", m.ID.Kind)}
+	case !k.Namespaced:
+		m.ID.Namespace = ""
 	}
 	var err error
-	if t.strategy, err = strategyFor(t.content.configs, m.id, k.resource); err != nil {
+	if t.strategy, err = t.content.StrategyFor(m.ID, k.Resource); err != nil {
 		return err
 	}
-	r.managed = t.strategy.kind != work.StrategyReadOnly
-	r.name(m, k.resource)
-	r.obj.Manager = t.strategy.manager
-	r.rules = rulesFor(t.content.configs, m.id, k.resource)
+	r.managed = t.strategy.Kind != work.StrategyReadOnly
+	r.name(m, k.Resource)
+	r.obj.Manager = t.strategy.Manager
+	r.rules = t.content.RulesFor(m.ID, k.Resource)
 	return nil
 }
 
@@ -186,7 +179,7 @@ func (e *Engine) examine(ctx context.Context, it *item, tasks []*task) error {
 }
 
 // recall compares what is on the cluster with what the record says of it.
-func (e *Engine) recall(t *task, seen *observation, known map[identity]object) {
+func (e *Engine) recall(t *task, seen *observation, known map[manifest.Identity]object) {
 	o := &t.result.obj
 	before, held := known[o.identity()]
 	t.exists = true
@@ -203,11 +196,11 @@ func (e *Engine) recall(t *task, seen *observation, known map[identity]object) {
 
 // plan claims the objects and writes down the union of what the item has and
 // what it is about to have. It returns the tasks that no other item's claim stops.
-func (e *Engine) plan(it *item, want wire.Item, c *content, tasks []*task) ([]*task, error) {
-	var ids []identity
+func (e *Engine) plan(it *item, want wire.Item, c *manifest.Content, tasks []*task) ([]*task, error) {
+	var ids []manifest.Identity
 	for _, t := range tasks {
 		if t.result.managed {
-			ids = append(ids, t.manifest.id)
+			ids = append(ids, t.manifest.ID)
 		}
 	}
 	claimed := e.claim(want, &it.state, ids)
@@ -215,17 +208,17 @@ func (e *Engine) plan(it *item, want wire.Item, c *content, tasks []*task) ([]*t
 	var planned []object
 	for _, t := range tasks {
 		r := t.result
-		if owner, taken := claimed.refused[t.manifest.id]; taken && r.managed {
-			r.refused, r.moving = true, claimed.moving[t.manifest.id]
+		if owner, taken := claimed.refused[t.manifest.ID]; taken && r.managed {
+			r.refused, r.moving = true, claimed.moving[t.manifest.ID]
 			message := fmt.Sprintf("%s belongs to work %q already, so work %q may not apply it: remove it from one of the two",
-				t.manifest.id, owner, want.Name)
+				t.manifest.ID, owner, want.Name)
 			if r.moving {
-				message = fmt.Sprintf("%s will be taken over from work %q as soon as that is not being applied", t.manifest.id, owner)
+				message = fmt.Sprintf("%s will be taken over from work %q as soon as that is not being applied", t.manifest.ID, owner)
 			}
-			r.fail(&manifestError{reason: wire.ApplyOwnedElsewhere, message: message})
+			r.fail(&manifest.Error{Reason: wire.ApplyOwnedElsewhere, Message: message})
 			continue
 		}
-		if before, moved := claimed.taken[t.manifest.id]; moved && before.UID == r.obj.UID {
+		if before, moved := claimed.taken[t.manifest.ID]; moved && before.UID == r.obj.UID {
 			r.obj.Adopted = before.Adopted
 		}
 		free = append(free, t)
@@ -239,7 +232,7 @@ func (e *Engine) plan(it *item, want wire.Item, c *content, tasks []*task) ([]*t
 	if rec.Digest != want.Digest {
 		rec.Complete, rec.Manifests, rec.Total = false, nil, 0
 	}
-	rec.Digest, rec.Bundle, rec.Delete, rec.DeleteDigest = want.Digest, c.bundle, c.delete, want.Digest
+	rec.Digest, rec.Bundle, rec.Delete, rec.DeleteDigest = want.Digest, c.Bundle, c.Delete, want.Digest
 	if rec.Complete {
 		rec.Inventory = unite(rec.Inventory, planned)
 	} else {
@@ -259,7 +252,7 @@ func (e *Engine) plan(it *item, want wire.Item, c *content, tasks []*task) ([]*t
 func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 	r := t.result
 	if t.awaited {
-		k, err := e.cluster.resolve(ctx, t.manifest.gvk)
+		k, err := e.cluster.resolve(ctx, t.manifest.GVK)
 		if err != nil {
 			return err
 		}
@@ -272,13 +265,13 @@ func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 			e.recall(t, seen, it.rec.held())
 		}
 	}
-	if t.strategy.kind == work.StrategyReadOnly || (t.strategy.kind == work.StrategyCreateOnly && t.exists) {
+	if t.strategy.Kind == work.StrategyReadOnly || (t.strategy.Kind == work.StrategyCreateOnly && t.exists) {
 		r.report.Applied, r.redo, r.doubt = true, false, true // nobody has looked at its state yet
 		return nil
 	}
 	live, err := e.write(ctx, t, false)
 	if t.former != "" && conflictsOnlyWith(err, t.former) {
-		t.strategy.force = true
+		t.strategy.Force = true
 		live, err = e.write(ctx, t, false)
 	}
 	if err != nil {
@@ -300,29 +293,29 @@ func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 func (e *Engine) write(ctx context.Context, t *task, dryRun bool) (*unstructured.Unstructured, error) {
 	const tries = 3 // while somebody else writes the same object
 	for try := 1; ; try++ {
-		u, err := t.content.object(t.manifest)
+		u, err := t.content.Object(t.manifest)
 		if err != nil {
 			return nil, err
 		}
-		if len(t.strategy.ignore) > 0 && t.exists {
+		if t.strategy.Ignores() && t.exists {
 			switch live, err := e.cluster.get(ctx, t.result.obj); {
 			case gone(err):
 			case err != nil:
 				return nil, err
 			default:
-				if err := withhold(ctx, u, live, t.strategy.ignore, e.cluster.managerOf(t.result.obj)); err != nil {
+				if err := t.strategy.Withhold(ctx, u, live, e.cluster.managerOf(t.result.obj)); err != nil {
 					return nil, err
 				}
 			}
 		}
 		live, err := e.cluster.apply(ctx, t.result.obj, u, applyOptions{
-			user: t.content.executor, manager: e.cluster.managerOf(t.result.obj), dryRun: dryRun,
-			force: t.strategy.force || t.strategy.kind == work.StrategyCreateOnly,
+			user: t.content.Executor, manager: e.cluster.managerOf(t.result.obj), dryRun: dryRun,
+			force: t.strategy.Force || t.strategy.Kind == work.StrategyCreateOnly,
 		})
 		if apierrors.IsConflict(err) && u.GetResourceVersion() != "" && try < tries && !conflicting(err) {
 			continue
 		}
-		return live, forbidden(err, t.content.executor)
+		return live, forbidden(err, t.content.Executor)
 	}
 }
 
@@ -331,15 +324,15 @@ func (e *Engine) write(ctx context.Context, t *task, dryRun bool) (*unstructured
 // nobody.
 func (e *Engine) giveUpFields(ctx context.Context, t *task) {
 	empty := &unstructured.Unstructured{}
-	empty.SetGroupVersionKind(t.manifest.gvk)
-	empty.SetName(t.manifest.id.Name)
-	empty.SetNamespace(t.manifest.id.Namespace)
-	_, _ = e.cluster.apply(ctx, t.result.obj, empty, applyOptions{user: t.content.executor, manager: t.former})
+	empty.SetGroupVersionKind(t.manifest.GVK)
+	empty.SetName(t.manifest.ID.Name)
+	empty.SetNamespace(t.manifest.ID.Namespace)
+	_, _ = e.cluster.apply(ctx, t.result.obj, empty, applyOptions{user: t.content.Executor, manager: t.former})
 }
 
 // finish writes the final record and begins to prune what the content no longer
 // names. Every manifest was applied.
-func (e *Engine) finish(ctx context.Context, it *item, want wire.Item, c *content) error {
+func (e *Engine) finish(ctx context.Context, it *item, want wire.Item, c *manifest.Content) error {
 	var named, inventory []object
 	rec := it.rec
 	rec.Manifests, rec.Rules = nil, nil
@@ -347,7 +340,7 @@ func (e *Engine) finish(ctx context.Context, it *item, want wire.Item, c *conten
 		r := &it.results[i]
 		if len(r.rules.Feedback)+len(r.rules.Conditions) > 0 {
 			if rec.Rules == nil {
-				rec.Rules = make(map[int]rules)
+				rec.Rules = make(map[int]manifest.Rules)
 			}
 			rec.Rules[i] = r.rules
 		}

@@ -16,6 +16,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+
+	"github.com/drover-io/drover/agent/apply/fields"
+	"github.com/drover-io/drover/agent/apply/manifest"
 )
 
 const (
@@ -42,8 +45,8 @@ type cluster struct {
 	manager string
 
 	mu        sync.Mutex
-	kinds     map[schema.GroupVersion]map[string]kind // by kind
-	executors map[string]*dynamic.DynamicClient       // by user
+	kinds     map[schema.GroupVersion]map[string]manifest.Kind // by kind
+	executors map[string]*dynamic.DynamicClient                // by user
 }
 
 // observation is what the metadata of a live object says.
@@ -74,7 +77,7 @@ func newCluster(cfg *rest.Config, manager string) (*cluster, error) {
 	}
 	return &cluster{
 		cfg: cfg, rest: rc, dynamic: dynamic.New(rc), manager: manager,
-		kinds:     make(map[schema.GroupVersion]map[string]kind),
+		kinds:     make(map[schema.GroupVersion]map[string]manifest.Kind),
 		executors: make(map[string]*dynamic.DynamicClient),
 	}, nil
 }
@@ -94,7 +97,7 @@ func (c *cluster) as(user string) (*dynamic.DynamicClient, error) {
 	cfg.Impersonate = rest.ImpersonationConfig{UserName: user}
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
-		return nil, &manifestError{message: fmt.Sprintf("make client for executor %s: %v", user, err)}
+		return nil, &manifest.Error{Message: fmt.Sprintf("make client for executor %s: %v", user, err)}
 	}
 	if len(c.executors) >= maxExecutors {
 		clear(c.executors)
@@ -173,7 +176,7 @@ func (c *cluster) observed(o object, meta metav1.Object) *observation {
 	entries := meta.GetManagedFields()
 	seen := &observation{
 		uid: string(meta.GetUID()), version: meta.GetResourceVersion(), finalizers: meta.GetFinalizers(),
-		ours: ownEntry(entries, c.managerOf(o)) != nil || ownEntry(entries, c.manager) != nil,
+		ours: fields.Applied(entries, c.managerOf(o)) || fields.Applied(entries, c.manager),
 	}
 	if at := meta.GetDeletionTimestamp(); at != nil {
 		seen.terminating = at.Time
@@ -186,7 +189,7 @@ func (c *cluster) delete(ctx context.Context, o object, uid string) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	policy, id := metav1.DeletePropagationForeground, types.UID(uid)
-	if existenceOnly(o.Group, o.Kind) {
+	if o.identity().ExistenceOnly() {
 		// Nothing depends on it that it would have to wait for.
 		policy = metav1.DeletePropagationBackground
 	}

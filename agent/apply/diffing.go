@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/drover-io/drover/agent/apply/fields"
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -38,7 +40,7 @@ func (e *Engine) Diff(ctx context.Context, request wire.DiffRequest) (wire.DiffA
 	}
 	e.mu.Unlock()
 
-	d := &dryRun{engine: e, content: c, request: request, answers: make([]wire.ObjectDiff, len(c.manifests))}
+	d := &dryRun{engine: e, content: c, request: request, answers: make([]wire.ObjectDiff, len(c.Manifests))}
 	if err := d.prepare(ctx, rec); err != nil {
 		return wire.DiffAnswer{}, apiError(err)
 	}
@@ -58,23 +60,23 @@ func (e *Engine) Diff(ctx context.Context, request wire.DiffRequest) (wire.DiffA
 	return answer, nil
 }
 
-func (e *Engine) loadFor(ctx context.Context, request wire.DiffRequest) (*content, error) {
+func (e *Engine) loadFor(ctx context.Context, request wire.DiffRequest) (*manifest.Content, error) {
 	if len(request.Content) == 0 {
 		if request.Digest == "" {
 			return nil, errors.New("the request has neither content nor digest")
 		}
 		return e.load(ctx, request.Digest)
 	}
-	if got := digestOf(request.Content); request.Digest != "" && got != request.Digest {
+	if got := manifest.Digest(request.Content); request.Digest != "" && got != request.Digest {
 		return nil, fmt.Errorf("the content of the request is not %s but %s", request.Digest, got)
 	}
-	return e.open(ctx, digestOf(request.Content), request.Content)
+	return e.open(ctx, manifest.Digest(request.Content), request.Content)
 }
 
 // dryRun is one comparison.
 type dryRun struct {
 	engine  *Engine
-	content *content
+	content *manifest.Content
 	request wire.DiffRequest
 	results []result
 	tasks   []*task
@@ -84,13 +86,13 @@ type dryRun struct {
 
 // prepare finds out what each manifest is on the cluster, as applying does.
 func (d *dryRun) prepare(ctx context.Context, rec record) error {
-	d.results = make([]result, len(d.content.manifests))
+	d.results = make([]result, len(d.content.Manifests))
 	d.creates = make(map[string]bool)
-	promised := promisedKinds(d.content)
-	for i := range d.content.manifests {
-		m, r := &d.content.manifests[i], &d.results[i]
-		if m.id.Group == "" && m.id.Kind == kindNamespace {
-			d.creates[m.id.Name] = true
+	promised := d.content.Promises()
+	for i := range d.content.Manifests {
+		m, r := &d.content.Manifests[i], &d.results[i]
+		if m.ID.IsNamespace() {
+			d.creates[m.ID.Name] = true
 		}
 		r.begin(m)
 		t := &task{content: d.content, manifest: m, result: r}
@@ -111,12 +113,12 @@ func (d *dryRun) prepare(ctx context.Context, rec record) error {
 	d.engine.mu.Lock()
 	defer d.engine.mu.Unlock()
 	for _, t := range d.tasks {
-		uid := d.engine.owners[t.manifest.id]
+		uid := d.engine.owners[t.manifest.ID]
 		owner := d.engine.items[uid]
 		if owner == nil || uid == d.request.UID || !owner.listed || !t.result.managed || slices.Contains(from, uid) {
 			continue
 		}
-		t.result.fail(&manifestError{reason: wire.ApplyOwnedElsewhere, message: fmt.Sprintf("belongs to work %q", owner.want.Name)})
+		t.result.fail(&manifest.Error{Reason: wire.ApplyOwnedElsewhere, Message: fmt.Sprintf("belongs to work %q", owner.want.Name)})
 	}
 	return nil
 }
@@ -127,16 +129,7 @@ func (d *dryRun) compare(ctx context.Context) error {
 	group.SetLimit(parallelRequests)
 	for _, t := range d.tasks {
 		if t.result.report.ApplyMessage == "" {
-			group.Go(func() error {
-				err := d.compareOne(gctx, t)
-				if err != nil && (gctx.Err() != nil || unreachable(err)) {
-					return err
-				}
-				if err != nil {
-					t.result.fail(err)
-				}
-				return nil
-			})
+			group.Go(func() error { return t.note(gctx, d.compareOne(gctx, t)) })
 		}
 	}
 	if err := group.Wait(); err != nil {
@@ -147,7 +140,7 @@ func (d *dryRun) compare(ctx context.Context) error {
 		answer.Group, answer.Kind = r.report.Group, r.report.Kind
 		answer.Namespace, answer.Name = r.report.Namespace, r.report.Name
 		if r.report.ApplyMessage != "" {
-			answer.Action, answer.Message = wire.ActionRefuse, shorten(r.report.ApplyMessage, 1024)
+			answer.Action, answer.Message = wire.ActionRefuse, fields.Shorten(r.report.ApplyMessage, 1024)
 			answer.Fields, answer.Total = nil, 0
 		}
 	}
@@ -155,16 +148,16 @@ func (d *dryRun) compare(ctx context.Context) error {
 }
 
 func (d *dryRun) compareOne(ctx context.Context, t *task) error {
-	e, r, answer := d.engine, t.result, &d.answers[t.manifest.ordinal]
+	e, r, answer := d.engine, t.result, &d.answers[t.manifest.Ordinal]
 	switch {
 	case t.awaited:
 		answer.Action, answer.Message = wire.ActionCreate, "its kind comes with this work"
 		return nil
-	case t.strategy.kind == work.StrategyReadOnly || (t.strategy.kind == work.StrategyCreateOnly && t.exists):
+	case t.strategy.Kind == work.StrategyReadOnly || (t.strategy.Kind == work.StrategyCreateOnly && t.exists):
 		answer.Action = wire.ActionNone
 		return nil
 	}
-	if t.foreign && t.strategy.writes() {
+	if t.foreign && t.strategy.Writes() {
 		if err := e.adopt(ctx, t, d.request.Policy.Adoption); err != nil || r.report.ApplyMessage != "" {
 			return err
 		}
@@ -173,7 +166,7 @@ func (d *dryRun) compareOne(ctx context.Context, t *task) error {
 	desired, err := e.write(ctx, t, true)
 	if !t.exists {
 		answer.Action = wire.ActionCreate
-		if apierrors.IsNotFound(err) && d.creates[t.manifest.id.Namespace] {
+		if apierrors.IsNotFound(err) && d.creates[t.manifest.ID.Namespace] {
 			answer.Message = "its namespace comes with this work"
 			return nil
 		}
@@ -186,7 +179,7 @@ func (d *dryRun) compareOne(ctx context.Context, t *task) error {
 	if err != nil {
 		return err
 	}
-	answer.Fields, answer.Total = diffObjects(desired, live, secretive(r.obj))
+	answer.Fields, answer.Total = fields.Diff(desired, live, r.obj.identity().Secretive())
 	answer.Action = wire.ActionChange
 	if answer.Total == 0 {
 		answer.Action = wire.ActionNone
@@ -204,7 +197,7 @@ func (d *dryRun) removals(ctx context.Context, rec record) ([]wire.ObjectDiff, e
 	if len(gone) == 0 {
 		return nil, nil
 	}
-	v, err := d.engine.judgeAll(ctx, d.request.UID, gone, d.content.delete)
+	v, err := d.engine.judgeAll(ctx, d.request.UID, gone, d.content.Delete)
 	if err != nil {
 		return nil, err
 	}

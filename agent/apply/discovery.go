@@ -11,13 +11,9 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-)
 
-// kind is how the cluster serves a kind.
-type kind struct {
-	resource   string
-	namespaced bool
-}
+	"github.com/drover-io/drover/agent/apply/manifest"
+)
 
 type noMatchError struct{ gvk schema.GroupVersionKind }
 
@@ -27,7 +23,7 @@ func (e *noMatchError) Error() string {
 
 // resolve finds how a kind is served, asking the cluster when it is not known
 // yet. The error is a *noMatchError when the cluster does not serve it.
-func (c *cluster) resolve(ctx context.Context, gvk schema.GroupVersionKind) (kind, error) {
+func (c *cluster) resolve(ctx context.Context, gvk schema.GroupVersionKind) (manifest.Kind, error) {
 	gv := gvk.GroupVersion()
 	c.mu.Lock()
 	k, known := c.kinds[gv][gvk.Kind]
@@ -40,19 +36,19 @@ func (c *cluster) resolve(ctx context.Context, gvk schema.GroupVersionKind) (kin
 	raw, err := c.rest.Get().AbsPath(versionPath(gv)...).Do(ctx).Raw()
 	switch {
 	case apierrors.IsNotFound(err):
-		return kind{}, &noMatchError{gvk}
+		return manifest.Kind{}, &noMatchError{gvk}
 	case err != nil:
-		return kind{}, fmt.Errorf("discover %s: %w", gv, err)
+		return manifest.Kind{}, fmt.Errorf("discover %s: %w", gv, err)
 	}
 	kinds, err := parseResources(raw)
 	if err != nil {
-		return kind{}, fmt.Errorf("discover %s: %w", gv, err)
+		return manifest.Kind{}, fmt.Errorf("discover %s: %w", gv, err)
 	}
 	c.mu.Lock()
 	c.kinds[gv] = kinds
 	c.mu.Unlock()
 	if k, known = kinds[gvk.Kind]; !known {
-		return kind{}, &noMatchError{gvk}
+		return manifest.Kind{}, &noMatchError{gvk}
 	}
 	return k, nil
 }
@@ -71,7 +67,7 @@ func (c *cluster) noteKindGone(o object, err error) {
 }
 
 // parseResources reads an APIResourceList; subresources are left out.
-func parseResources(raw []byte) (map[string]kind, error) {
+func parseResources(raw []byte) (map[string]manifest.Kind, error) {
 	var list struct {
 		Resources []struct {
 			Name       string `json:"name"`
@@ -82,10 +78,10 @@ func parseResources(raw []byte) (map[string]kind, error) {
 	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, err
 	}
-	kinds := make(map[string]kind)
+	kinds := make(map[string]manifest.Kind)
 	for _, r := range list.Resources {
 		if path.Base(r.Name) == r.Name && r.Kind != "" {
-			kinds[r.Kind] = kind{resource: r.Name, namespaced: r.Namespaced}
+			kinds[r.Kind] = manifest.Kind{Resource: r.Name, Namespaced: r.Namespaced}
 		}
 	}
 	return kinds, nil

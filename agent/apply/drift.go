@@ -5,15 +5,13 @@ package apply
 
 import (
 	"context"
-	"encoding/hex"
-	"encoding/json"
-	"hash/fnv"
 	"time"
 
 	"go.uber.org/zap"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/drover-io/drover/agent/apply/fields"
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/wire"
 )
 
@@ -27,64 +25,21 @@ const (
 	examineAgain = 10 * time.Second
 )
 
-// touch says who owns the fields of an object, in short.
-type touch struct {
-	own     string // hash of the fields that our last apply still owns
-	version string // of the resource
-	manager string // that wrote last, beside us and writers of status
-}
-
 // drift is what a worker remembers of somebody else's changes to one object.
 type drift struct {
-	examined    string      // touch.version of the last comparison
+	examined    string      // touch.Version of the last comparison
 	examineAt   time.Time   // no comparison before
 	corrections []time.Time // within fightWindow
 	total       int         // corrections since the content was applied
 	fighting    bool
 }
 
-// touchOf looks at the owners of an object's fields. A field that somebody else
-// changes leaves the set that our apply owns, and nothing else does that: fields
-// that were never ours, status and defaults do not touch it.
-func (e *Engine) touchOf(o object, live *unstructured.Unstructured) touch {
-	manager := e.cluster.managerOf(o)
-	own := fnv.New128a()
-	t := touch{version: live.GetResourceVersion()}
-	var newest time.Time
-	found := false
-	for _, entry := range live.GetManagedFields() {
-		if entry.Subresource == "status" {
-			continue
-		}
-		var raw []byte
-		if entry.FieldsV1 != nil {
-			raw = entry.FieldsV1.GetRawBytes()
-		}
-		var at time.Time
-		if entry.Time != nil {
-			at = entry.Time.Time
-		}
-		if entry.Manager == manager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
-			found = true
-			_, _ = own.Write(raw)
-			continue
-		}
-		if t.manager == "" || at.After(newest) {
-			t.manager, newest = entry.Manager, at
-		}
-	}
-	if found {
-		t.own = hex.EncodeToString(own.Sum(nil))
-	}
-	return t
-}
-
 // settleDrift remembers what an apply left behind, to notice who changes it.
 func (e *Engine) settleDrift(t *task, live *unstructured.Unstructured) {
 	r := t.result
 	r.obj.Fields = ""
-	if t.strategy.writes() {
-		r.obj.Fields = r.touch.own
+	if t.strategy.Writes() {
+		r.obj.Fields = r.touch.Own
 	}
 	if d := r.report.Drift; d != nil && d.State != wire.DriftStateCorrected {
 		r.drift.total++
@@ -104,14 +59,14 @@ func (r *result) lost(now time.Time) {
 // of the object was not compared yet.
 func (r *result) suspect() bool {
 	switch {
-	case !r.report.Applied || !r.managed || r.obj.Fields == "" || r.touch.version == "":
+	case !r.report.Applied || !r.managed || r.obj.Fields == "" || r.touch.Version == "":
 		return false
 	case r.report.Health == wire.HealthNotFound || r.report.Health == wire.HealthTerminating:
 		return false
-	case r.touch.own == r.obj.Fields:
+	case r.touch.Own == r.obj.Fields:
 		return false
 	}
-	return r.touch.version != r.drift.examined
+	return r.touch.Version != r.drift.examined
 }
 
 // tendDrift compares objects that somebody else touched with what was applied,
@@ -127,7 +82,7 @@ func (e *Engine) tendDrift(ctx context.Context, log *zap.Logger, it *item, want 
 		r := &it.results[i]
 		switch {
 		case !r.suspect():
-			if r.touch.own == r.obj.Fields {
+			if r.touch.Own == r.obj.Fields {
 				r.calm()
 			}
 		case r.drift.examineAt.After(now):
@@ -146,7 +101,7 @@ func (e *Engine) tendDrift(ctx context.Context, log *zap.Logger, it *item, want 
 	}
 	defer c.Close()
 	for _, i := range suspects {
-		if i >= len(c.manifests) || ctx.Err() != nil {
+		if i >= len(c.Manifests) || ctx.Err() != nil {
 			return
 		}
 		it.results[i].drift.examineAt = now.Add(examineAgain)
@@ -170,10 +125,10 @@ func (r *result) calm() {
 }
 
 // taskFor makes the task of one manifest that is applied already.
-func (e *Engine) taskFor(ctx context.Context, it *item, c *content, i int) (*task, error) {
+func (e *Engine) taskFor(ctx context.Context, it *item, c *manifest.Content, i int) (*task, error) {
 	r := it.results[i]
-	t := &task{content: c, manifest: &c.manifests[i], result: &r}
-	if err := e.recognise(ctx, t, promises{}); err != nil {
+	t := &task{content: c, manifest: &c.Manifests[i], result: &r}
+	if err := e.recognise(ctx, t, manifest.Promises{}); err != nil {
 		return nil, err
 	}
 	uid, fields, adopted := it.results[i].obj.UID, it.results[i].obj.Fields, it.results[i].obj.Adopted
@@ -197,16 +152,16 @@ func (e *Engine) examineDrift(ctx context.Context, log *zap.Logger, it *item, t 
 		}
 		return err
 	}
-	touched := e.touchOf(r.obj, live)
+	touched := fields.TouchOf(live, e.cluster.managerOf(r.obj))
 	asked := *t
-	asked.strategy.force = true
+	asked.strategy.Force = true
 	dry, err := e.write(ctx, &asked, true)
 	if err != nil {
 		return err
 	}
-	d.examined, r.touch = touched.version, touched
-	fields, total := diffObjects(dry, live, secretive(r.obj))
-	correct := policy.Drift != wire.DriftReport && t.strategy.force
+	d.examined, r.touch = touched.Version, touched
+	diffs, total := fields.Diff(dry, live, r.obj.identity().Secretive())
+	correct := policy.Drift != wire.DriftReport && t.strategy.Force
 	if total == 0 {
 		r.calm()
 		if correct && !d.fighting {
@@ -221,7 +176,7 @@ func (e *Engine) examineDrift(ctx context.Context, log *zap.Logger, it *item, t 
 		since = before.Since
 	}
 	r.report.Drift = &wire.Drift{
-		State: wire.DriftStatePresent, Since: since, Total: total, Diffs: fields, Manager: touched.manager, Corrections: d.total,
+		State: wire.DriftStatePresent, Since: since, Total: total, Diffs: diffs, Manager: touched.Manager, Corrections: d.total,
 	}
 	d.recall(now)
 	switch {
@@ -230,7 +185,7 @@ func (e *Engine) examineDrift(ctx context.Context, log *zap.Logger, it *item, t 
 	case d.fighting || len(d.corrections) >= fightRounds:
 		if !d.fighting {
 			log.Warn("somebody undoes the corrections of an object again and again, it is left as it is",
-				zap.Stringer("object", r.obj.identity()), zap.String("manager", touched.manager), zap.String("field", fields[0].Path))
+				zap.Stringer("object", r.obj.identity()), zap.String("manager", touched.Manager), zap.String("field", diffs[0].Path))
 		}
 		d.fighting = true
 		r.report.Drift.State = wire.DriftStateFighting
@@ -241,7 +196,7 @@ func (e *Engine) examineDrift(ctx context.Context, log *zap.Logger, it *item, t 
 	}
 	d.corrections = append(d.corrections, now)
 	log.Info("corrected an object that somebody changed",
-		zap.Stringer("object", r.obj.identity()), zap.String("manager", touched.manager), zap.String("field", fields[0].Path), zap.Int("fields", total))
+		zap.Stringer("object", r.obj.identity()), zap.String("manager", touched.Manager), zap.String("field", diffs[0].Path), zap.Int("fields", total))
 	return nil
 }
 
@@ -250,7 +205,7 @@ func (e *Engine) applyAgain(ctx context.Context, it *item, t *task) error {
 	if err := e.applyOne(ctx, it, t); err != nil {
 		return err
 	}
-	t.result.drift.examined, t.result.drift.examineAt = t.result.touch.version, time.Time{}
+	t.result.drift.examined, t.result.drift.examineAt = t.result.touch.Version, time.Time{}
 	return nil
 }
 
@@ -259,52 +214,4 @@ func (d *drift) recall(now time.Time) {
 	for len(d.corrections) > 0 && now.Sub(d.corrections[0]) > fightWindow {
 		d.corrections = d.corrections[1:]
 	}
-}
-
-const (
-	maxFieldDrift = 20
-	maxDriftValue = 256
-)
-
-// diffObjects returns the first fields in which live differs from desired, and
-// how many there are. What only the server writes does not count. Values are
-// left out when hide is set.
-func diffObjects(desired, live *unstructured.Unstructured, hide bool) ([]wire.FieldDrift, int) {
-	d := differ{hide: hide}
-	d.fields("", trimmed(desired.Object), trimmed(live.Object))
-	return d.out, d.total
-}
-
-func trimmed(object map[string]any) map[string]any {
-	out := make(map[string]any, len(object))
-	for k, v := range object {
-		switch k {
-		case "status":
-		case "metadata":
-			fields, _ := v.(map[string]any)
-			kept := make(map[string]any, len(fields))
-			for name, value := range fields {
-				switch name {
-				case "managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink":
-				default:
-					kept[name] = value
-				}
-			}
-			out[k] = kept
-		default:
-			out[k] = v
-		}
-	}
-	return out
-}
-
-func clip(v any, present bool) string {
-	if !present {
-		return ""
-	}
-	encoded, err := json.Marshal(v)
-	if err != nil {
-		return ""
-	}
-	return shorten(string(encoded), maxDriftValue)
 }

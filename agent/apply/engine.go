@@ -56,6 +56,7 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/client-go/rest"
 
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/wire"
 )
 
@@ -111,10 +112,10 @@ type Engine struct {
 	wake    chan struct{} // capacity 1: something became due
 
 	mu      sync.Mutex
-	items   map[string]*item    // by UID; listed ones, and those with a record
-	owners  map[identity]string // UID of the item that owns the object
-	bundles map[string]string   // digest of the bundle by digest of the content
-	list    uint64              // counts calls of Sync
+	items   map[string]*item             // by UID; listed ones, and those with a record
+	owners  map[manifest.Identity]string // UID of the item that owns the object
+	bundles map[string]string            // digest of the bundle by digest of the content
+	list    uint64                       // counts calls of Sync
 
 	names     namesOfList
 	followers map[locator][]follower // who wants to know of an object
@@ -163,8 +164,8 @@ type progress struct {
 	pruneErr   string
 	plan       *wire.PrunePlan
 	remaining  []wire.ObjectNote
-	left       int               // objects being removed
-	took       map[identity]bool // from other items, since the digest is wanted
+	left       int                        // objects being removed
+	took       map[manifest.Identity]bool // from other items, since the digest is wanted
 }
 
 // New returns an engine that knows what earlier runs applied. It contacts
@@ -183,7 +184,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, cluster: cl, wake: make(chan struct{}, 1),
-		items: make(map[string]*item), owners: make(map[identity]string), bundles: make(map[string]string),
+		items: make(map[string]*item), owners: make(map[manifest.Identity]string), bundles: make(map[string]string),
 		followers: make(map[locator][]follower),
 	}
 	bodies, err := cfg.Records.LoadRecords()

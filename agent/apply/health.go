@@ -134,7 +134,7 @@ func (e *Engine) patients(it *item, now time.Time, timer bool) map[*result]bool 
 	for i := range it.results {
 		r := &it.results[i]
 		switch {
-		case !r.report.Applied || existenceOnly(r.obj.Group, r.obj.Kind) || (!timer && !r.doubt):
+		case !r.report.Applied || r.obj.identity().ExistenceOnly() || (!timer && !r.doubt):
 		case r.report.Health == wire.HealthFailed, r.report.Health == wire.HealthInProgress && now.Sub(r.unwellSince) >= explainAfter:
 			all = append(all, r)
 		}
@@ -162,7 +162,7 @@ func (e *Engine) scheduleRepair(log *zap.Logger, s *progress, now time.Time, mis
 // look reads one object and writes down how it is, and, if explain is set, why.
 // The error says that the API server does not answer.
 func (e *Engine) look(ctx context.Context, r *result, explain bool) error {
-	if secretive(r.obj) {
+	if r.obj.identity().Secretive() {
 		return e.glance(ctx, r)
 	}
 	live, err := e.cluster.get(ctx, r.obj)
@@ -211,9 +211,6 @@ func (e *Engine) glance(ctx context.Context, r *result) error {
 	}
 	return nil
 }
-
-// secretive says that the content of an object is not read without need.
-func secretive(o object) bool { return o.Group == "" && o.Kind == "Secret" }
 
 // eventsRefreshed is how old the counts of unchanged events may get in a report.
 const eventsRefreshed = 5 * time.Minute

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/drover-io/drover/agent/apply/fields"
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -49,29 +51,6 @@ type Observer interface {
 	Explain(ctx context.Context, live *unstructured.Unstructured, report *wire.ManifestReport) error
 }
 
-// rules are what a work wants to know of one object.
-type rules struct {
-	Feedback   []work.FeedbackRule  `json:"feedback,omitempty"`
-	Conditions []work.ConditionRule `json:"conditions,omitempty"`
-}
-
-// rulesFor returns the rules of the first config, for each feature, that matches.
-func rulesFor(configs []manifestConfig, id identity, resource string) rules {
-	var found rules
-	for _, c := range configs {
-		if !matches(c.ResourceIdentifier, id, resource) {
-			continue
-		}
-		if found.Feedback == nil && len(c.FeedbackRules) > 0 {
-			found.Feedback = c.FeedbackRules
-		}
-		if found.Conditions == nil && len(c.ConditionRules) > 0 {
-			found.Conditions = c.ConditionRules
-		}
-	}
-	return found
-}
-
 // finding is what the object itself says, before anybody asked why.
 type finding struct{ health, message string }
 
@@ -80,9 +59,9 @@ type sighting struct {
 	gone    bool
 	version string // of the resource
 	uid     string
-	rules   rules               // by which it was judged
+	rules   manifest.Rules      // by which it was judged
 	judged  wire.ManifestReport // what a Judge writes
-	touch   touch
+	touch   fields.Touch
 }
 
 // locator names an object as an Observer does.
@@ -102,7 +81,7 @@ func (o object) locator() locator {
 type follower struct {
 	uid   string
 	obj   object
-	rules rules
+	rules manifest.Rules
 }
 
 // Changed takes notice of an object as it is now, or with nil of its end. It is
@@ -143,10 +122,10 @@ func (e *Engine) sightingDue(it *item, now time.Time) time.Time {
 }
 
 // sight reduces a live object to what matters.
-func (e *Engine) sight(o object, r rules, live *unstructured.Unstructured) sighting {
-	s := sighting{version: live.GetResourceVersion(), uid: string(live.GetUID()), rules: r, touch: e.touchOf(o, live)}
+func (e *Engine) sight(o object, r manifest.Rules, live *unstructured.Unstructured) sighting {
+	s := sighting{version: live.GetResourceVersion(), uid: string(live.GetUID()), rules: r, touch: fields.TouchOf(live, e.cluster.managerOf(o))}
 	switch {
-	case !existenceOnly(o.Group, o.Kind):
+	case !o.identity().ExistenceOnly():
 		e.cfg.Judge.Judge(live, r.Feedback, r.Conditions, &s.judged)
 	case len(r.Feedback) > 0 || len(r.Conditions) > 0:
 		e.cfg.Judge.Judge(live, r.Feedback, r.Conditions, &s.judged)

@@ -10,15 +10,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/wire"
 )
 
 // claims is the outcome of claiming objects for one item.
 type claims struct {
-	refused map[identity]string // name of the item that owns the object
-	moving  map[identity]bool   // of the refused: may be taken over a little later
-	taken   map[identity]object // what the former owner's record said
-	losers  map[string][]identity
+	refused map[manifest.Identity]string // name of the item that owns the object
+	moving  map[manifest.Identity]bool   // of the refused: may be taken over a little later
+	taken   map[manifest.Identity]object // what the former owner's record said
+	losers  map[string][]manifest.Identity
 }
 
 // claim registers the objects as the item's own, or says whose they are. An item
@@ -28,7 +29,7 @@ type claims struct {
 //
 // An item takes an object once for each digest: two that name each other do not
 // pass it to and fro.
-func (e *Engine) claim(want wire.Item, s *progress, ids []identity) claims {
+func (e *Engine) claim(want wire.Item, s *progress, ids []manifest.Identity) claims {
 	from := make(map[string]bool)
 	for uid := range strings.SplitSeq(want.Policy.TakeFrom, ",") {
 		if uid = strings.TrimSpace(uid); uid != "" {
@@ -38,10 +39,10 @@ func (e *Engine) claim(want wire.Item, s *progress, ids []identity) claims {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c := claims{
-		refused: make(map[identity]string), moving: make(map[identity]bool),
-		taken: make(map[identity]object), losers: make(map[string][]identity),
+		refused: make(map[manifest.Identity]string), moving: make(map[manifest.Identity]bool),
+		taken: make(map[manifest.Identity]object), losers: make(map[string][]manifest.Identity),
 	}
-	held := make(map[string]map[identity]object)
+	held := make(map[string]map[manifest.Identity]object)
 	for _, id := range ids {
 		owner := e.owners[id]
 		other := e.items[owner]
@@ -52,7 +53,7 @@ func (e *Engine) claim(want wire.Item, s *progress, ids []identity) claims {
 				continue
 			}
 			if s.took == nil {
-				s.took = make(map[identity]bool)
+				s.took = make(map[manifest.Identity]bool)
 			}
 			s.took[id] = other.listed
 			if held[owner] == nil {
@@ -84,7 +85,7 @@ func (e *Engine) releaseClaims(c claims, s *progress) {
 // settleClaims takes the objects out of the records of their former owners.
 func (e *Engine) settleClaims(c claims) error {
 	for uid, ids := range c.losers {
-		lost := make(map[identity]bool, len(ids))
+		lost := make(map[manifest.Identity]bool, len(ids))
 		for _, id := range ids {
 			lost[id] = true
 		}
@@ -118,7 +119,7 @@ func (e *Engine) settleClaims(c claims) error {
 // disown ends the item's claim to all objects but those in inventory, and lets
 // items that were refused try again.
 func (e *Engine) disown(uid string, inventory []object) {
-	keep := make(map[identity]bool, len(inventory))
+	keep := make(map[manifest.Identity]bool, len(inventory))
 	for _, o := range inventory {
 		keep[o.identity()] = true
 	}
@@ -142,7 +143,7 @@ func (e *Engine) disown(uid string, inventory []object) {
 }
 
 // adoptedBefore says that another item had the object and had not made it.
-func (e *Engine) adoptedBefore(id identity, uid string) bool {
+func (e *Engine) adoptedBefore(id manifest.Identity, uid string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, it := range e.items {
@@ -159,19 +160,19 @@ func (e *Engine) adoptedBefore(id identity, uid string) bool {
 // inventories yet, for the list of the hub with number list.
 type namesOfList struct {
 	list  uint64
-	names map[string][]identity // by digest of the content
+	names map[string][]manifest.Identity // by digest of the content
 }
 
 // elsewhere returns, for those of the objects that another listed item has or
 // names, the name of that item: they change hands instead of being deleted. The
 // error says that the content of another item cannot be read: what it names is
 // not known, so nothing may be deleted yet.
-func (e *Engine) elsewhere(ctx context.Context, uid string, objects []object) (map[identity]string, error) {
-	asked := make(map[identity]bool, len(objects))
-	owner := make(map[identity]string)
+func (e *Engine) elsewhere(ctx context.Context, uid string, objects []object) (map[manifest.Identity]string, error) {
+	asked := make(map[manifest.Identity]bool, len(objects))
+	owner := make(map[manifest.Identity]string)
 	e.mu.Lock()
 	if e.names.names == nil || e.names.list != e.list {
-		e.names = namesOfList{list: e.list, names: make(map[string][]identity)}
+		e.names = namesOfList{list: e.list, names: make(map[string][]manifest.Identity)}
 	}
 	known := e.names.names
 	for _, o := range objects {

@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -145,7 +146,7 @@ func firstStep(objects []object) int {
 // pruneReason says why a change needs a word, empty when it does not.
 func pruneReason(doomed []object, total int) string {
 	switch {
-	case slices.ContainsFunc(doomed, protected):
+	case slices.ContainsFunc(doomed, object.protected):
 		return wire.PlanReasonProtected
 	case len(doomed) > max(freeObjects, total*freePercent/100):
 		return wire.PlanReasonBudget
@@ -163,7 +164,7 @@ func planOf(doomed []object, reason string) *wire.PrunePlan {
 	objects := slices.Clone(doomed)
 	slices.SortFunc(objects, func(a, b object) int {
 		rank := func(o object) int {
-			if protected(o) {
+			if o.protected() {
 				return 0
 			}
 			return 1
@@ -180,7 +181,7 @@ func planOf(doomed []object, reason string) *wire.PrunePlan {
 		}
 	}
 	slices.Sort(lines)
-	plan.ID = digestOf([]byte(strings.Join(lines, "\n")))
+	plan.ID = manifest.Digest([]byte(strings.Join(lines, "\n")))
 	return plan
 }
 
@@ -200,7 +201,7 @@ func (e *Engine) judgeAll(ctx context.Context, uid string, objects []object, opt
 		case err != nil:
 			return v, apiError(err)
 		}
-		if o.Resource = k.resource; !k.namespaced {
+		if o.Resource = k.Resource; !k.Namespaced {
 			o.Namespace = ""
 		}
 		present = append(present, o)

@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/wire"
 )
 
@@ -91,7 +92,7 @@ func (e *Engine) reconsider(it *item, want wire.Item) {
 
 // resultsOf rebuilds the outcome of complete content after a restart.
 func resultsOf(rec record) []result {
-	inventory := make(map[identity]object, len(rec.Inventory))
+	inventory := make(map[manifest.Identity]object, len(rec.Inventory))
 	for _, o := range rec.Inventory {
 		inventory[o.identity()] = o
 	}
@@ -100,7 +101,7 @@ func resultsOf(rec record) []result {
 		if m.Ordinal < 0 || m.Ordinal >= len(results) {
 			continue
 		}
-		id := identity{m.Group, m.Kind, m.Namespace, m.Name}
+		id := manifest.Identity{Group: m.Group, Kind: m.Kind, Namespace: m.Namespace, Name: m.Name}
 		o, managed := inventory[id]
 		if !managed {
 			o = object{Group: m.Group, Version: m.Version, Kind: m.Kind, Resource: m.Resource, Namespace: m.Namespace, Name: m.Name}
@@ -200,12 +201,12 @@ func (e *Engine) lookOnly(ctx context.Context, it *item, want wire.Item) error {
 		return err
 	}
 	defer c.Close()
-	it.results = make([]result, len(c.manifests))
-	for i := range c.manifests {
+	it.results = make([]result, len(c.Manifests))
+	for i := range c.Manifests {
 		r := &it.results[i]
-		r.begin(&c.manifests[i])
-		t := &task{content: c, manifest: &c.manifests[i], result: r}
-		if err := e.recognise(ctx, t, promises{}); err != nil {
+		r.begin(&c.Manifests[i])
+		t := &task{content: c, manifest: &c.Manifests[i], result: r}
+		if err := e.recognise(ctx, t, manifest.Promises{}); err != nil {
 			if ctx.Err() != nil || unreachable(err) {
 				return apiError(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -43,7 +44,7 @@ type record struct {
 	Total     int                   `json:"total,omitempty"`
 	Manifests []wire.ManifestReport `json:"manifests,omitempty"`
 	// Rules are what is to be read from the status, by ordinal.
-	Rules map[int]rules `json:"rules,omitempty"`
+	Rules map[int]manifest.Rules `json:"rules,omitempty"`
 	// Bundles of Digest and LastGood.
 	Bundle         string `json:"bundle,omitempty"`
 	LastGoodBundle string `json:"lastGoodBundle,omitempty"`
@@ -78,16 +79,20 @@ type object struct {
 	Fields string `json:"fields,omitempty"`
 }
 
-func (o object) identity() identity { return identity{o.Group, o.Kind, o.Namespace, o.Name} }
+func (o object) identity() manifest.Identity {
+	return manifest.Identity{Group: o.Group, Kind: o.Kind, Namespace: o.Namespace, Name: o.Name}
+}
 
-func (o object) class() int { return classOf(o.Group, o.Kind) }
+func (o object) class() manifest.Class { return o.identity().Class() }
+
+func (o object) protected() bool { return o.identity().Protected() }
 
 // owned is all that the item has a claim to.
 func (r *record) owned() []object { return slices.Concat(r.Inventory, r.Dropped) }
 
 // held is everything the record knows of, by identity.
-func (r *record) held() map[identity]object {
-	held := make(map[identity]object, len(r.Inventory)+len(r.Dropped)+len(r.Leaving))
+func (r *record) held() map[manifest.Identity]object {
+	held := make(map[manifest.Identity]object, len(r.Inventory)+len(r.Dropped)+len(r.Leaving))
 	for _, o := range slices.Concat(r.Leaving, r.Dropped, r.Inventory) {
 		held[o.identity()] = o
 	}
@@ -99,7 +104,7 @@ func without(objects, others []object) []object {
 	if len(objects) == 0 || len(others) == 0 {
 		return objects
 	}
-	ids := make(map[identity]bool, len(others))
+	ids := make(map[manifest.Identity]bool, len(others))
 	for _, o := range others {
 		ids[o.identity()] = true
 	}
@@ -126,7 +131,7 @@ func decodeRecord(body []byte) (record, error) {
 // unite returns old with the entries of planned added or, for the same object,
 // put in their place; sorted.
 func unite(old, planned []object) []object {
-	byID := make(map[identity]object, len(old)+len(planned))
+	byID := make(map[manifest.Identity]object, len(old)+len(planned))
 	for _, o := range old {
 		byID[o.identity()] = o
 	}
@@ -145,7 +150,7 @@ func unite(old, planned []object) []object {
 // identity or by UID: an object that moved to another API group is still the
 // same object.
 func dropped(inventory, named []object) []object {
-	ids, uids := make(map[identity]bool, len(named)), make(map[string]bool, len(named))
+	ids, uids := make(map[manifest.Identity]bool, len(named)), make(map[string]bool, len(named))
 	for _, o := range named {
 		ids[o.identity()], uids[o.UID] = true, true
 	}
@@ -190,7 +195,7 @@ func judge(o object, live *observation, option work.DeleteOption, owner string) 
 		return fateGone
 	case o.UID == "" && !live.ours:
 		return fateGone
-	case o.Adopted, owner != "", orphaned(option, o), undeletable(o):
+	case o.Adopted, owner != "", manifest.Orphaned(option, o.identity(), o.Resource), o.identity().Undeletable():
 		return fateRelease
 	case !live.terminating.IsZero():
 		return fateWait

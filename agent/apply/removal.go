@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -101,7 +102,7 @@ func (e *Engine) prepareRemoval(ctx context.Context, it *item, want wire.Item) e
 			return err
 		}
 		defer c.Close()
-		rec.Delete, rec.DeleteDigest = c.delete, want.Digest
+		rec.Delete, rec.DeleteDigest = c.Delete, want.Digest
 		if unknown {
 			rec.Digest = want.Digest
 			rec.Inventory = e.unowned(want.UID, c)
@@ -117,7 +118,7 @@ func (e *Engine) approveRemoval(ctx context.Context, it *item, want wire.Item) e
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(v.doomed, protected) {
+	if slices.ContainsFunc(v.doomed, object.protected) {
 		if plan := planOf(v.doomed, wire.PlanReasonProtected); !approves(want.Policy, plan) {
 			it.state.plan = plan
 			return nil
@@ -130,17 +131,17 @@ func (e *Engine) approveRemoval(ctx context.Context, it *item, want wire.Item) e
 }
 
 // unowned lists the objects that the content names and no item owns.
-func (e *Engine) unowned(uid string, c *content) []object {
+func (e *Engine) unowned(uid string, c *manifest.Content) []object {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var objects []object
-	for i := range c.manifests {
-		m := &c.manifests[i]
-		if owner := e.owners[m.id]; m.problem != "" || (owner != "" && owner != uid) {
+	for i := range c.Manifests {
+		m := &c.Manifests[i]
+		if owner := e.owners[m.ID]; m.Problem != "" || (owner != "" && owner != uid) {
 			continue
 		}
 		objects = append(objects, object{
-			Group: m.gvk.Group, Version: m.gvk.Version, Kind: m.gvk.Kind, Namespace: m.id.Namespace, Name: m.id.Name, Wave: m.wave,
+			Group: m.GVK.Group, Version: m.GVK.Version, Kind: m.GVK.Kind, Namespace: m.ID.Namespace, Name: m.ID.Name, Wave: m.Wave,
 		})
 	}
 	return unite(nil, objects)
@@ -200,7 +201,7 @@ func neverMade(o object, err error) bool { return o.UID == "" && apierrors.IsSer
 
 // giveUpAll removes or releases objects, several at once. The error says that the
 // API server does not answer.
-func (e *Engine) giveUpAll(ctx context.Context, objects []object, option work.DeleteOption, owners map[identity]string) ([]outcome, error) {
+func (e *Engine) giveUpAll(ctx context.Context, objects []object, option work.DeleteOption, owners map[manifest.Identity]string) ([]outcome, error) {
 	outcomes := make([]outcome, len(objects))
 	var present []int
 	var asked []object
@@ -216,7 +217,7 @@ func (e *Engine) giveUpAll(ctx context.Context, objects []object, option work.De
 			outcomes[i].err = err
 			continue
 		}
-		if o.Resource = k.resource; !k.namespaced {
+		if o.Resource = k.Resource; !k.Namespaced {
 			o.Namespace = ""
 		}
 		present, asked = append(present, i), append(asked, o)

@@ -16,6 +16,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/drover-io/drover/agent/apply/fields"
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/wire"
 )
 
@@ -39,9 +41,9 @@ type result struct {
 	unserved bool // its kind is not served
 	lasting  bool // the failure will hardly pass by itself
 
-	rules   rules
-	version string // of the resource as applied or seen last
-	touch   touch  // of the object as seen last
+	rules   manifest.Rules
+	version string       // of the resource as applied or seen last
+	touch   fields.Touch // of the object as seen last
 	drift   drift
 	found   finding // what report says of health before Explain added to it
 	doubt   bool    // look at it now
@@ -50,9 +52,9 @@ type result struct {
 }
 
 // begin forgets an earlier outcome.
-func (r *result) begin(m *manifest) {
+func (r *result) begin(m *manifest.Manifest) {
 	before := *r
-	*r = result{report: wire.ManifestReport{Ordinal: m.ordinal, AvailableMessage: "not applied"}}
+	*r = result{report: wire.ManifestReport{Ordinal: m.Ordinal, AvailableMessage: "not applied"}}
 	if before.redo {
 		r.redo, r.drift, r.report.Drift = true, before.drift, before.report.Drift
 	}
@@ -60,29 +62,29 @@ func (r *result) begin(m *manifest) {
 }
 
 // name writes down what the manifest is on the cluster.
-func (r *result) name(m *manifest, resource string) {
-	r.report.Group, r.report.Version, r.report.Kind = m.gvk.Group, m.gvk.Version, m.gvk.Kind
-	r.report.Resource, r.report.Namespace, r.report.Name = resource, m.id.Namespace, m.id.Name
-	r.obj.Group, r.obj.Version, r.obj.Kind = m.gvk.Group, m.gvk.Version, m.gvk.Kind
-	r.obj.Resource, r.obj.Namespace, r.obj.Name = resource, m.id.Namespace, m.id.Name
-	r.obj.Wave, r.obj.Ordinal = m.wave, m.ordinal+1
+func (r *result) name(m *manifest.Manifest, resource string) {
+	r.report.Group, r.report.Version, r.report.Kind = m.GVK.Group, m.GVK.Version, m.GVK.Kind
+	r.report.Resource, r.report.Namespace, r.report.Name = resource, m.ID.Namespace, m.ID.Name
+	r.obj.Group, r.obj.Version, r.obj.Kind = m.GVK.Group, m.GVK.Version, m.GVK.Kind
+	r.obj.Resource, r.obj.Namespace, r.obj.Name = resource, m.ID.Namespace, m.ID.Name
+	r.obj.Wave, r.obj.Ordinal = m.Wave, m.Ordinal+1
 }
 
 func (r *result) fail(err error) {
 	r.redo = false
 	r.report.Applied = false
 	r.report.ApplyMessage, r.report.ApplyReason = err.Error(), ""
-	var own *manifestError
+	var own *manifest.Error
 	isOwn := errors.As(err, &own)
 	if isOwn {
-		r.report.ApplyReason = own.reason
+		r.report.ApplyReason = own.Reason
 	}
 	if apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict) {
 		r.report.ApplyReason, r.report.ApplyMessage = wire.ApplyConflict, conflictMessage(err)
 	}
 	var unserved *noMatchError
 	r.unserved = errors.As(err, &unserved)
-	r.lasting = permanent(err) || (isOwn && !r.refused && own.reason != wire.ApplyForbidden)
+	r.lasting = permanent(err) || (isOwn && !r.refused && own.Reason != wire.ApplyForbidden)
 }
 
 // conflictMessage names the managers and the fields of theirs.
@@ -111,14 +113,6 @@ func conflictMessage(err error) string {
 	}
 	return message + " (updateStrategy ServerSideApply with force: true takes the fields over)"
 }
-
-// manifestError is found by the engine, not by the API server.
-type manifestError struct {
-	reason  string // one of wire's Apply constants, or empty
-	message string
-}
-
-func (e *manifestError) Error() string { return e.message }
 
 func apiError(err error) error {
 	if unreachable(err) {
@@ -206,13 +200,13 @@ func worst(results []result) []wire.ManifestReport {
 // fit shortens messages until the report travels in one message. The facts stay.
 func fit(r wire.Report) wire.Report {
 	for _, limit := range []int{1024, 256, 64, 0} {
-		r.Error = shorten(r.Error, max(limit, 256))
+		r.Error = fields.Shorten(r.Error, max(limit, 256))
 		for i := range r.Manifests {
 			m := &r.Manifests[i]
-			m.ApplyMessage = shorten(m.ApplyMessage, limit)
-			m.AvailableMessage = shorten(m.AvailableMessage, limit)
-			m.HealthMessage = shorten(m.HealthMessage, limit)
-			m.FeedbackError = shorten(m.FeedbackError, limit)
+			m.ApplyMessage = fields.Shorten(m.ApplyMessage, limit)
+			m.AvailableMessage = fields.Shorten(m.AvailableMessage, limit)
+			m.HealthMessage = fields.Shorten(m.HealthMessage, limit)
+			m.FeedbackError = fields.Shorten(m.FeedbackError, limit)
 			if limit < 256 {
 				m.Events = nil
 				if m.Drift != nil && m.Drift.Diffs != nil {
@@ -226,18 +220,6 @@ func fit(r wire.Report) wire.Report {
 		}
 	}
 	return r
-}
-
-// shorten cuts s to limit bytes, at the border of a character.
-func shorten(s string, limit int) string {
-	const mark = "..."
-	switch {
-	case len(s) <= limit:
-		return s
-	case limit <= len(mark):
-		return ""
-	}
-	return strings.ToValidUTF8(s[:limit-len(mark)], "") + mark
 }
 
 func equalReports(a, b wire.Report) bool { return reflect.DeepEqual(a, b) }

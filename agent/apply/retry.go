@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/wire"
 )
 
@@ -79,7 +80,7 @@ func permanent(err error) bool {
 func unreachable(err error) bool {
 	var answered apierrors.APIStatus
 	var unknown *noMatchError
-	var own *manifestError
+	var own *manifest.Error
 	return err != nil && !errors.As(err, &answered) && !errors.As(err, &unknown) && !errors.As(err, &own)
 }
 
@@ -145,5 +146,5 @@ func forbidden(err error, user string) error {
 	default:
 		return err
 	}
-	return &manifestError{reason: wire.ApplyForbidden, message: message}
+	return &manifest.Error{Reason: wire.ApplyForbidden, Message: message}
 }

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/drover-io/drover/agent/apply/manifest"
 )
 
 const (
@@ -127,7 +129,7 @@ func (c *cluster) listPage(ctx context.Context, o object, token string, each fun
 	}
 	var list metav1.PartialObjectMetadataList
 	if err := json.Unmarshal(raw, &list); err != nil {
-		return "", &manifestError{message: fmt.Sprintf("decode list of %s: %v", o.Resource, err)}
+		return "", &manifest.Error{Message: fmt.Sprintf("decode list of %s: %v", o.Resource, err)}
 	}
 	for i := range list.Items {
 		each(&list.Items[i])

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/drover-io/drover/agent/apply/manifest"
 	"github.com/drover-io/drover/shared/wire"
 )
 
@@ -33,7 +34,7 @@ const (
 func (e *Engine) send(ctx context.Context, it *item, tasks []*task) error {
 	byWave := make(map[int][]*task)
 	for _, t := range tasks {
-		byWave[t.manifest.wave] = append(byWave[t.manifest.wave], t)
+		byWave[t.manifest.Wave] = append(byWave[t.manifest.Wave], t)
 	}
 	waves := make([]int, 0, len(byWave))
 	for wave := range byWave {
@@ -46,7 +47,7 @@ func (e *Engine) send(ctx context.Context, it *item, tasks []*task) error {
 				if t.result.redo { // it is there already: this is a repair
 					continue
 				}
-				t.result.fail(&manifestError{reason: wire.ApplyWaiting, message: reason})
+				t.result.fail(&manifest.Error{Reason: wire.ApplyWaiting, Message: reason})
 				t.result.waiting, t.result.lasting = true, false
 			}
 			byWave[wave] = slices.DeleteFunc(byWave[wave], func(t *task) bool { return t.result.waiting })
@@ -60,28 +61,19 @@ func (e *Engine) send(ctx context.Context, it *item, tasks []*task) error {
 
 // sendWave applies tasks class by class.
 func (e *Engine) sendWave(ctx context.Context, it *item, tasks []*task) error {
-	for class := range classOther + 1 {
+	for class := range manifest.ClassOther + 1 {
 		group, gctx := errgroup.WithContext(ctx)
 		group.SetLimit(parallelRequests)
 		for _, t := range tasks {
-			if t.manifest.class() != class {
+			if t.manifest.ID.Class() != class {
 				continue
 			}
-			group.Go(func() error {
-				err := e.applyOne(gctx, it, t)
-				if err != nil && (gctx.Err() != nil || unreachable(err)) {
-					return err
-				}
-				if err != nil {
-					t.result.fail(err)
-				}
-				return nil
-			})
+			group.Go(func() error { return t.note(gctx, e.applyOne(gctx, it, t)) })
 		}
 		if err := group.Wait(); err != nil {
 			return apiError(err)
 		}
-		if class == classFoundation || class == classAdmission {
+		if class == manifest.ClassFoundation || class == manifest.ClassAdmission {
 			if err := e.establish(ctx, tasks, class); err != nil {
 				return err
 			}
@@ -126,24 +118,24 @@ func waitsFor(results []result, wave int) string {
 // establish waits until the CRDs and APIServices among the tasks of a class are
 // served, and the kinds that other tasks await with them. Giving up is no error:
 // those tasks fail by themselves.
-func (e *Engine) establish(ctx context.Context, tasks []*task, class int) error {
+func (e *Engine) establish(ctx context.Context, tasks []*task, class manifest.Class) error {
 	served := false
 	for _, t := range tasks {
 		m := t.manifest
-		if m.class() != class || !t.result.report.Applied || (m.defines == nil && m.serves.Empty()) {
+		if m.ID.Class() != class || !t.result.report.Applied || (m.Defines == nil && m.Serves.Empty()) {
 			continue
 		}
-		awaited := m.defines != nil || slices.ContainsFunc(tasks, func(o *task) bool { return o.awaited && o.manifest.gvk.GroupVersion() == m.serves })
+		awaited := m.Defines != nil || slices.ContainsFunc(tasks, func(o *task) bool { return o.awaited && o.manifest.GVK.GroupVersion() == m.Serves })
 		if awaited {
 			if err := e.awaitServed(ctx, t); err != nil {
 				return err
 			}
 		}
-		for gvk := range m.defines {
+		for gvk := range m.Defines {
 			e.cluster.forgetKinds(gvk.GroupVersion())
 		}
-		if !m.serves.Empty() {
-			e.cluster.forgetKinds(m.serves)
+		if !m.Serves.Empty() {
+			e.cluster.forgetKinds(m.Serves)
 		}
 		served = true
 	}
@@ -160,7 +152,7 @@ func (e *Engine) establish(ctx context.Context, tasks []*task, class int) error 
 // awaitServed waits until a CRD or APIService says that it is served.
 func (e *Engine) awaitServed(ctx context.Context, t *task) error {
 	condition, wait := "Established", establishTimeout
-	if t.manifest.defines == nil {
+	if t.manifest.Defines == nil {
 		condition, wait = "Available", servedTimeout // its server may be of a later class
 	}
 	for deadline := time.Now().Add(wait); time.Now().Before(deadline); {
@@ -188,22 +180,22 @@ func conditionTrue(live *unstructured.Unstructured, name string) bool {
 }
 
 // awaitKinds waits until discovery knows the kinds that tasks await.
-func (e *Engine) awaitKinds(ctx context.Context, tasks []*task, class int) error {
+func (e *Engine) awaitKinds(ctx context.Context, tasks []*task, class manifest.Class) error {
 	provided := make(map[schema.GroupVersion]bool)
 	for _, t := range tasks {
-		if t.manifest.class() != class {
+		if t.manifest.ID.Class() != class {
 			continue
 		}
-		for gvk := range t.manifest.defines {
+		for gvk := range t.manifest.Defines {
 			provided[gvk.GroupVersion()] = true
 		}
-		provided[t.manifest.serves] = true
+		provided[t.manifest.Serves] = true
 	}
 	deadline := time.Now().Add(servedTimeout)
 	for _, t := range tasks {
-		for t.awaited && provided[t.manifest.gvk.GroupVersion()] && time.Now().Before(deadline) {
+		for t.awaited && provided[t.manifest.GVK.GroupVersion()] && time.Now().Before(deadline) {
 			var unknown *noMatchError
-			if _, err := e.cluster.resolve(ctx, t.manifest.gvk); err == nil || !errors.As(err, &unknown) && unreachable(err) {
+			if _, err := e.cluster.resolve(ctx, t.manifest.GVK); err == nil || !errors.As(err, &unknown) && unreachable(err) {
 				break
 			}
 			if err := pause(ctx, pollFirst); err != nil {

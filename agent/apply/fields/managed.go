@@ -1,15 +1,64 @@
 // Copyright The Drover Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package apply
+// Package fields knows the fields of objects one by one: which of them a field
+// manager owns, which are to be left alone, and which differ. It contacts
+// nothing.
+package fields
 
 import (
+	"encoding/hex"
 	"encoding/json"
+	"hash/fnv"
 	"reflect"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
+
+// Touch says who owns the fields of an object, in short.
+type Touch struct {
+	Own     string // hash of the fields that our last apply still owns; empty for none
+	Version string // of the resource
+	Manager string // that wrote last, beside us and writers of status
+}
+
+// TouchOf looks at the owners of an object's fields, of which manager is ours. A
+// field that somebody else changes leaves the set that our apply owns, and nothing
+// else does that: fields that were never ours, status and defaults do not touch it.
+func TouchOf(live *unstructured.Unstructured, manager string) Touch {
+	own := fnv.New128a()
+	t := Touch{Version: live.GetResourceVersion()}
+	var newest time.Time
+	found := false
+	for _, entry := range live.GetManagedFields() {
+		if entry.Subresource == "status" {
+			continue
+		}
+		var raw []byte
+		if entry.FieldsV1 != nil {
+			raw = entry.FieldsV1.GetRawBytes()
+		}
+		var at time.Time
+		if entry.Time != nil {
+			at = entry.Time.Time
+		}
+		if entry.Manager == manager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
+			found = true
+			_, _ = own.Write(raw)
+			continue
+		}
+		if t.Manager == "" || at.After(newest) {
+			t.Manager, newest = entry.Manager, at
+		}
+	}
+	if found {
+		t.Own = hex.EncodeToString(own.Sum(nil))
+	}
+	return t
+}
 
 // fieldSet is one manager's entry of managedFields, decoded: field names as
 // "f:name", elements of lists as "k:{...}" or "v:...".
@@ -26,6 +75,12 @@ func ownFields(entries []metav1.ManagedFieldsEntry, manager string) fieldSet {
 		return nil
 	}
 	return set
+}
+
+// Applied says that manager has applied fields of the object with these entries
+// of managedFields.
+func Applied(entries []metav1.ManagedFieldsEntry, manager string) bool {
+	return ownEntry(entries, manager) != nil
 }
 
 func ownEntry(entries []metav1.ManagedFieldsEntry, manager string) []byte {

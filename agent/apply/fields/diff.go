@@ -1,16 +1,88 @@
 // Copyright The Drover Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package apply
+package fields
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/drover-io/drover/shared/wire"
 )
+
+const (
+	maxListed = 20  // fields that differ
+	maxValue  = 256 // bytes of one value
+)
+
+// Diff returns the first fields in which live differs from desired, at most 20,
+// and how many there are. What only the server writes does not count. Values are
+// JSON of at most 256 bytes, and left out when hide is set.
+func Diff(desired, live *unstructured.Unstructured, hide bool) ([]wire.FieldDrift, int) {
+	d := differ{hide: hide}
+	d.fields("", trimmed(desired.Object), trimmed(live.Object))
+	return d.out, d.total
+}
+
+// OfServer says that the server alone writes a field of metadata, so that it is
+// no part of what somebody wants.
+func OfServer(name string) bool {
+	switch name {
+	case "managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "selfLink":
+		return true
+	}
+	return false
+}
+
+func trimmed(object map[string]any) map[string]any {
+	out := make(map[string]any, len(object))
+	for k, v := range object {
+		switch k {
+		case "status":
+		case "metadata":
+			fields, _ := v.(map[string]any)
+			kept := make(map[string]any, len(fields))
+			for name, value := range fields {
+				if !OfServer(name) {
+					kept[name] = value
+				}
+			}
+			out[k] = kept
+		default:
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func clip(v any, present bool) string {
+	if !present {
+		return ""
+	}
+	encoded, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
+	return Shorten(string(encoded), maxValue)
+}
+
+// Shorten cuts s to limit bytes, at the border of a character, with a mark at
+// the end; a limit without room for the mark leaves nothing.
+func Shorten(s string, limit int) string {
+	const mark = "..."
+	switch {
+	case len(s) <= limit:
+		return s
+	case limit <= len(mark):
+		return ""
+	}
+	return strings.ToValidUTF8(s[:limit-len(mark)], "") + mark
+}
 
 // differ collects the leaves in which two trees differ.
 type differ struct {
@@ -36,7 +108,7 @@ func (d *differ) value(path string, desired, live any, hasDesired, hasLive bool)
 		return
 	}
 	d.total++
-	if len(d.out) >= maxFieldDrift {
+	if len(d.out) >= maxListed {
 		return
 	}
 	f := wire.FieldDrift{Path: path}

@@ -1,7 +1,7 @@
 // Copyright The Drover Authors.
 // SPDX-License-Identifier: Apache-2.0
 
-package apply
+package fields
 
 import (
 	"context"
@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/drover-io/drover/shared/apis/work"
-	"github.com/drover-io/drover/shared/wire"
 )
 
 const (
@@ -25,6 +24,10 @@ const (
 	// maxIgnored bounds the fields that one expression may name.
 	maxIgnored = 10_000
 )
+
+// Ignore is the ignoreFields of a work, compiled: the fields of its manifests
+// that are left alone. The zero value leaves out none.
+type Ignore []ignoreRule
 
 // ignoreRule is one entry of ignoreFields.
 type ignoreRule struct {
@@ -37,14 +40,13 @@ type ignoreRule struct {
 type selector func(ctx context.Context, body map[string]any) ([][]any, error)
 
 func ignoreError(format string, args ...any) error {
-	return &manifestError{
-		reason:  wire.ApplyIgnoreField,
-		message: "updateStrategy.serverSideApply.ignoreFields: " + fmt.Sprintf(format, args...),
-	}
+	return fmt.Errorf("updateStrategy.serverSideApply.ignoreFields: "+format, args...)
 }
 
-func compileIgnore(entries []work.IgnoreField) ([]ignoreRule, error) {
-	var rules []ignoreRule
+// CompileIgnore prepares ignoreFields, once for all manifests. The error names the
+// entry that cannot be used, for the author of the work.
+func CompileIgnore(entries []work.IgnoreField) (Ignore, error) {
+	var rules Ignore
 	for _, entry := range entries {
 		var rule ignoreRule
 		switch entry.Condition {
@@ -248,10 +250,12 @@ func jqValue(v any) any {
 	}
 }
 
-// withhold takes the fields to ignore out of u, which is about to be applied to
-// live. A field that our manager owns keeps its live value instead: leaving it
-// out would remove it from the object.
-func withhold(ctx context.Context, u, live *unstructured.Unstructured, rules []ignoreRule, manager string) error {
+// Withhold takes the fields to ignore out of u, which manager is about to apply to
+// live. A field that manager owns keeps its live value instead: leaving it out
+// would remove it from the object. From then on u has the resource version of
+// live. The error says which expression failed, for the author of the work; u may
+// be applied only without one.
+func (rules Ignore) Withhold(ctx context.Context, u, live *unstructured.Unstructured, manager string) error {
 	ours := ownFields(live.GetManagedFields(), manager)
 	var paths [][]any
 	keep := make(map[string]any)
