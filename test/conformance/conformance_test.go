@@ -4,7 +4,8 @@
 // Package conformance runs one script of kubectl commands against the hub and
 // against a real kube-apiserver that holds the same kinds as custom resources,
 // and compares what kubectl says. The differences that remain are listed in
-// testdata/differences.txt, each with the reason why it is right.
+// testdata/differences.txt, each with the reason why it is right. KUBECTL=FILE runs
+// another kubectl than the one of kubetest.
 package conformance
 
 import (
@@ -197,6 +198,11 @@ func split(line string) (words []string) {
 func (c command) run(t *testing.T, kubeconfig string) (output string, code int) {
 	t.Helper()
 	cmd := kube.Kubectl(kubeconfig, c.args...)
+	if other := os.Getenv("KUBECTL"); other != "" { // of another version
+		env := cmd.Env
+		cmd = exec.Command(other, append([]string{"--kubeconfig", kubeconfig}, c.args...)...)
+		cmd.Env = env
+	}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
