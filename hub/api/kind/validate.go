@@ -5,6 +5,7 @@ package kind
 
 import (
 	"context"
+	"slices"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
@@ -81,6 +82,9 @@ func (k *Kind) ValidateUpdate(ctx context.Context, obj, old map[string]any, stat
 	}
 	u, uOld := &unstructured.Unstructured{Object: obj}, &unstructured.Unstructured{Object: old}
 	errs = append(errs, validation.ValidateObjectMetaAccessorUpdate(u, uOld, field.NewPath("metadata"))...)
+	// Kubernetes checks the names of finalizers at creation only.
+	added := slices.DeleteFunc(slices.Clone(u.GetFinalizers()), func(f string) bool { return slices.Contains(uOld.GetFinalizers(), f) })
+	errs = append(errs, validation.ValidateFinalizers(added, field.NewPath("metadata", "finalizers"))...)
 	correlated := common.NewCorrelatedObject(obj, old, &model.Structural{Structural: c.schema})
 	switch {
 	case !status:
