@@ -124,6 +124,10 @@ func admitIdentity(_ context.Context, r *api.Admission) error {
 
 // admitCluster holds the name to what an identity and a NATS subject can carry.
 func admitCluster(_ context.Context, r *api.Admission) error {
+	if r.Operation == api.Create {
+		place(r.Object)
+		taintNew(r.Object)
+	}
 	if r.Object != nil && r.Operation != api.UpdateStatus {
 		stampTaints(r, time.Now())
 		keepRecord(r)

@@ -94,6 +94,9 @@ func admitRegistered(_ context.Context, r *api.Admission) error {
 	if len(errs) > 0 {
 		return errs.ToAggregate()
 	}
+	if r.Operation == api.Create {
+		place(r.Object)
+	}
 	return nil
 }
 

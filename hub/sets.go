@@ -112,3 +112,35 @@ func stampTaints(r *api.Admission, now time.Time) {
 		}
 	}
 }
+
+// place puts a new cluster without a set into the default one. hub/placement would
+// do so a moment later, with a write of its own.
+func place(obj map[string]any) {
+	meta, _ := obj["metadata"].(map[string]any)
+	if meta == nil || setOf(obj, "metadata", "labels") != "" {
+		return
+	}
+	labels, _ := meta["labels"].(map[string]any)
+	if labels == nil {
+		labels = map[string]any{}
+		meta["labels"] = labels
+	}
+	labels[cluster.LabelSet] = cluster.SetDefault
+}
+
+// taintNew puts the taint on a new cluster that one has whose agent was never
+// here. hub/fleet would do so a moment later, and does when the agent goes.
+func taintNew(obj map[string]any) {
+	spec, ok := obj["spec"].(map[string]any)
+	if !ok {
+		return // the schema's to refuse, or the hub's to write later
+	}
+	list, _ := spec["taints"].([]any)
+	for _, entry := range list {
+		taint, _ := entry.(map[string]any)
+		if taint["key"] == cluster.TaintUnreachable || taint["key"] == cluster.TaintUnavailable {
+			return // hub/fleet puts right what is wrong with it
+		}
+	}
+	spec["taints"] = append(list, map[string]any{"key": cluster.TaintUnreachable, "effect": "NoSelect"})
+}

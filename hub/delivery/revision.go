@@ -107,6 +107,17 @@ func revisionName(name, uid string, generation int64, reason string) string {
 	return strings.TrimRight(name, ".-") + tail
 }
 
+// revisionPrefix is what the names of all revisions of a work begin with, and of
+// hardly any other's, so that deleting many works does not read the revisions of
+// all of them each time.
+func revisionPrefix(name string) string {
+	const longestTail = len("-") + 36 + len("-") + 19 + len("-d") // uid, generation
+	if len(name) <= 253-longestTail {
+		return name + "-"
+	}
+	return strings.TrimRight(name[:253-longestTail], ".-")
+}
+
 // state is what of a work matters to undo.
 type state struct {
 	namespace, name, uid string
@@ -186,7 +197,7 @@ func dropped(before, after *state) string {
 // history are the revisions of a work's name, the newest first, not older than a
 // revision of the store.
 func (d *Delivery) history(ctx context.Context, namespace, name string, revision uint64) ([]*fleet.WorkRevision, error) {
-	all, _, err := d.revisions.List(ctx, store.Selection{Namespace: namespace, MinRevision: revision})
+	all, _, err := d.revisions.List(ctx, store.Selection{Namespace: namespace, Prefix: revisionPrefix(name), MinRevision: revision})
 	if err != nil {
 		return nil, fmt.Errorf("list revisions of work %s: %w", name, err)
 	}

@@ -30,6 +30,8 @@ type view struct {
 	// lost is when the last session ended; for a cluster not seen since the hub
 	// started, when the hub started.
 	lost time.Time
+	// absent is set as long as nothing was heard of an agent since the hub started.
+	absent bool
 	// overdue is set once the end of the grace period was seen.
 	overdue bool
 }

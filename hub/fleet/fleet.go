@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,7 +125,7 @@ func (f *Fleet) hello(_ context.Context, name string, request []byte) *nats.Msg 
 	}
 	f.mu.Lock()
 	v := f.view(name)
-	v.hello = &h
+	v.hello, v.absent = &h, false
 	agents := f.connected
 	f.mu.Unlock()
 	f.mark(name)
@@ -140,7 +141,8 @@ func (f *Fleet) status(_ context.Context, name string, request []byte) *nats.Msg
 		return broker.JSON(wire.Ack{Error: "status: " + err.Error()})
 	}
 	f.mu.Lock()
-	f.view(name).status = &s
+	v := f.view(name)
+	v.status, v.absent = &s, false
 	f.mu.Unlock()
 	f.mark(name)
 	return broker.JSON(wire.Ack{})
@@ -150,7 +152,7 @@ func (f *Fleet) status(_ context.Context, name string, request []byte) *nats.Msg
 func (f *Fleet) view(name string) *view {
 	v := f.views[name]
 	if v == nil {
-		v = &view{lost: f.started}
+		v = &view{lost: f.started, absent: true}
 		f.views[name] = v
 	}
 	return v
@@ -234,7 +236,7 @@ func (f *Fleet) takePresence(now time.Time) []string {
 		}
 		// A hello may have overtaken the news of its session: keep it.
 		v.connected, v.epoch, v.since, v.address = true, s.Epoch, s.Since, s.Address
-		v.overdue = false
+		v.overdue, v.absent = false, false
 		moved = append(moved, name)
 	}
 	for name, v := range f.views {
@@ -304,6 +306,9 @@ func (f *Fleet) flush(ctx context.Context) {
 	var g errgroup.Group
 	g.SetLimit(parallelWrite)
 	for name, v := range work {
+		if v.absent && f.settled(name) {
+			continue
+		}
 		grace := f.grace(&v)
 		g.Go(func() error {
 			_, err := f.clusters.Update(ctx, "", name, func(mc *cluster.ManagedCluster) error {
@@ -324,4 +329,17 @@ func (f *Fleet) flush(ctx context.Context) {
 		})
 	}
 	g.Wait() //nolint:errcheck // the functions return nil
+}
+
+// settled reports whether a cluster whose agent was never here has what it gets
+// without one. The cache is enough to tell: as long as no agent came, only other
+// people's writes to the spec change the answer, and watchSpecs sees each of them.
+func (f *Fleet) settled(name string) bool {
+	mc, err := f.clusters.Cached("", name)
+	if err != nil || mc.Status.Agent != nil || mc.DeletionTimestamp != nil {
+		return false
+	}
+	before := slices.Clone(mc.Spec.Taints)
+	applyTaints(mc, time.Time{})
+	return slices.Equal(before, mc.Spec.Taints)
 }

@@ -45,6 +45,7 @@ type Kind struct {
 // Store is what a Collector needs of the store; see hub/store for the contracts.
 type Store interface {
 	Create(ctx context.Context, key store.Key, data []byte) (uint64, error)
+	Batch(ctx context.Context, writes []store.Write) ([]uint64, error)
 	Update(ctx context.Context, key store.Key, data []byte, revision uint64) (uint64, error)
 	Delete(ctx context.Context, key store.Key, revision uint64) (uint64, error)
 	Get(ctx context.Context, key store.Key) (store.Entry, error)

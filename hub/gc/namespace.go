@@ -31,8 +31,16 @@ const (
 	labelCluster = cluster.Group + "/managedCluster"
 )
 
-// emptyEvery is how often a Namespace that does not get empty is looked at.
-const emptyEvery = time.Second
+const (
+	// emptyEvery is how often a Namespace that does not get empty is looked at.
+	emptyEvery = time.Second
+	// namespacesEvery is how long those of further new clusters are gathered,
+	// namespacesMost how many at most, and namespacesLeast how many are worth a
+	// batch, which costs as much as some ten single writes.
+	namespacesEvery = 250 * time.Millisecond
+	namespacesMost  = 500
+	namespacesLeast = 8
+)
 
 // runNamespaces makes the namespaces of clusters and empties those that go.
 func (c *Collector) runNamespaces(ctx context.Context) error {
@@ -134,28 +142,93 @@ func forwardNames(ctx context.Context, w *store.Watcher, out chan<- string) erro
 	}
 }
 
-// ensureNamespaces makes the namespace of every cluster that appears.
+// ensureNamespaces makes the namespace of every cluster that appears: of one at
+// once, of many that appear together in few writes, so that these do not hold up
+// those of whoever makes the clusters. Works are accepted as soon as their cluster
+// is there.
 func (c *Collector) ensureNamespaces(ctx context.Context, w *store.Watcher) error {
 	for {
 		ev, err := w.Next(ctx)
 		if err != nil {
 			return err
 		}
-		if ev.Type != store.Added {
-			continue
+		names := appeared(nil, ev)
+		for len(names) < namespacesMost {
+			ev, ok, err := w.Ready()
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			names = appeared(names, ev)
 		}
-		name := ev.Entry.Key.Name
-		if err := c.ensureNamespace(ctx, name, map[string]string{labelCluster: name}); err != nil {
+		made, err := c.makeNamespaces(ctx, names)
+		if err != nil {
 			return err
+		}
+		if made && !daemon.Sleep(ctx, namespacesEvery) {
+			return ctx.Err()
 		}
 	}
 }
 
+func appeared(names []string, ev store.Event) []string {
+	if ev.Type == store.Added {
+		names = append(names, ev.Entry.Key.Name)
+	}
+	return names
+}
+
+// makeNamespaces makes those that are missing, and reports whether any was.
+func (c *Collector) makeNamespaces(ctx context.Context, names []string) (bool, error) {
+	slices.Sort(names)
+	var writes []store.Write
+	for _, name := range slices.Compact(names) {
+		write, missing, err := c.missingNamespace(name, map[string]string{labelCluster: name})
+		if err != nil {
+			return false, err
+		}
+		if missing {
+			writes = append(writes, write)
+		}
+	}
+	if len(writes) >= namespacesLeast {
+		_, err := c.store.Batch(ctx, writes)
+		if err == nil || !errors.Is(err, store.ErrExists) {
+			return true, err
+		}
+		// somebody else made one of them: each for itself
+	}
+	for _, write := range writes {
+		if err := c.createNamespace(ctx, write); err != nil {
+			return true, err
+		}
+	}
+	return len(writes) > 0, nil
+}
+
 // ensureNamespace makes a namespace that is missing.
 func (c *Collector) ensureNamespace(ctx context.Context, name string, labels map[string]string) error {
+	write, missing, err := c.missingNamespace(name, labels)
+	if err != nil || !missing {
+		return err
+	}
+	return c.createNamespace(ctx, write)
+}
+
+func (c *Collector) createNamespace(ctx context.Context, w store.Write) error {
+	if _, err := c.store.Create(ctx, w.Key, w.Data); err != nil && !errors.Is(err, store.ErrExists) {
+		return fmt.Errorf("create namespace %s: %w", w.Key.Name, err)
+	}
+	return nil
+}
+
+// missingNamespace is the write that makes a namespace; false: it is there.
+func (c *Collector) missingNamespace(name string, labels map[string]string) (store.Write, bool, error) {
 	key := store.Key{Resource: ResourceNamespaces, Name: name}
 	if _, ok := c.store.Cached(key); ok {
-		return nil
+		return store.Write{}, false, nil
 	}
 	all := map[string]string{labelName: name}
 	for k, v := range labels {
@@ -170,12 +243,9 @@ func (c *Collector) ensureNamespace(ctx context.Context, name string, labels map
 		"status": map[string]any{"phase": "Active"},
 	})
 	if err != nil {
-		return fmt.Errorf("encode namespace: %w", err)
+		return store.Write{}, false, fmt.Errorf("encode namespace: %w", err)
 	}
-	if _, err = c.store.Create(ctx, key, data); err != nil && !errors.Is(err, store.ErrExists) {
-		return fmt.Errorf("create namespace %s: %w", name, err)
-	}
-	return nil
+	return store.Write{Key: key, Data: data}, true, nil
 }
 
 // emptyNamespace deletes what is in a namespace that goes, and then the

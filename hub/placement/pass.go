@@ -35,7 +35,7 @@ func (s *state) pass(ctx context.Context, now time.Time) (next time.Time, err er
 		s.findMembers()
 		s.members = false
 	}
-	if err := s.writeSets(ctx); err != nil {
+	if next, err = s.writeSets(ctx, now); err != nil {
 		return next, err
 	}
 	bound := s.boundSets()

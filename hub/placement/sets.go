@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -56,9 +57,14 @@ func (s *state) findMembers() {
 	}
 }
 
+// countEvery is how often the number of members in a set's condition is written
+// while clusters come and go. Whether there are any is written at once.
+const countEvery = time.Second
+
 // writeSets stores the conditions of sets and bindings that changed, and puts
-// clusters without a set into the default one.
-func (s *state) writeSets(ctx context.Context) error {
+// clusters without a set into the default one. It returns when there is more to
+// write; zero: when something changes.
+func (s *state) writeSets(ctx context.Context, now time.Time) (next time.Time, err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(writers)
 	for name, set := range s.sets {
@@ -66,6 +72,13 @@ func (s *state) writeSets(ctx context.Context) error {
 		if holdsCondition(set.obj.Status.Conditions, want) {
 			continue
 		}
+		have := meta.FindStatusCondition(set.obj.Status.Conditions, want.Type)
+		onlyCount := have != nil && have.Status == want.Status && have.ObservedGeneration == want.ObservedGeneration
+		if due := s.counted[name].Add(countEvery); onlyCount && now.Before(due) {
+			next = earlier(next, due)
+			continue
+		}
+		s.counted[name] = now
 		g.Go(func() error {
 			stored, err := s.Controller.sets.UpdateStatus(ctx, "", name, func(obj *cluster.ManagedClusterSet) error {
 				meta.SetStatusCondition(&obj.Status.Conditions, want)
@@ -108,10 +121,10 @@ func (s *state) writeSets(ctx context.Context) error {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return fmt.Errorf("write sets: %w", err)
+		return next, fmt.Errorf("write sets: %w", err)
 	}
 	clear(s.homeless)
-	return nil
+	return next, nil
 }
 
 func ignoreGone(err error) error {

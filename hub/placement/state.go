@@ -31,9 +31,10 @@ type state struct {
 	decided    map[string]int // how many placements have chosen a cluster
 	scores     map[ScoreKey]*Scores
 
-	members  bool            // members of sets must be found anew
-	homeless map[string]bool // clusters without a set
-	missing  bool            // a set that always exists is gone
+	counted  map[string]time.Time // when a set's condition was written last
+	members  bool                 // members of sets must be found anew
+	homeless map[string]bool      // clusters without a set
+	missing  bool                 // a set that always exists is gone
 }
 
 type setState struct {
@@ -62,7 +63,7 @@ func newState(c *Controller) *state {
 	return &state{
 		Controller: c, synced: map[string]bool{}, clusters: map[string]*Cluster{}, sets: map[string]*setState{},
 		bindings: map[key]*cluster.ManagedClusterSetBinding{}, placements: map[key]*placed{},
-		decided: map[string]int{}, scores: map[ScoreKey]*Scores{}, homeless: map[string]bool{},
+		decided: map[string]int{}, scores: map[ScoreKey]*Scores{}, homeless: map[string]bool{}, counted: map[string]time.Time{},
 	}
 }
 
@@ -153,6 +154,7 @@ func (s *state) applySet(e store.Entry, gone bool) error {
 	s.dirtySet(e.Key.Name)
 	if gone {
 		delete(s.sets, e.Key.Name)
+		delete(s.counted, e.Key.Name)
 		s.missing = s.missing || e.Key.Name == cluster.SetDefault || e.Key.Name == cluster.SetGlobal
 		return nil
 	}

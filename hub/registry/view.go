@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -232,7 +233,13 @@ func merge(old, data []byte) ([]byte, error) {
 	}
 	mc := map[string]any{
 		"apiVersion": cluster.Group + "/" + cluster.Version, "kind": cluster.Kind,
-		"spec": map[string]any{"hubAcceptsClient": false, "leaseDurationSeconds": int64(60)},
+		"spec": map[string]any{
+			"hubAcceptsClient": false, "leaseDurationSeconds": int64(60),
+			// As a ManagedCluster that is made directly: its agent was never here.
+			"taints": []any{map[string]any{
+				"key": cluster.TaintUnreachable, "effect": "NoSelect", "timeAdded": time.Now().UTC().Format(time.RFC3339),
+			}},
+		},
 	}
 	if old != nil {
 		if mc, err = decode(old); err != nil {

@@ -299,3 +299,37 @@ func testStats(t *testing.T, s *Store) {
 		t.Errorf("%d refused, want 1", got)
 	}
 }
+
+// testListPrefix: names that begin with a prefix, of one namespace, in pages too.
+func testListPrefix(t *testing.T, s *Store) {
+	for _, k := range []Key{
+		key("a", "w-1"), key("b", "v-9"), key("b", "w"), key("b", "w-1"), key("b", "w-2"), key("b", "w-3"), key("b", "w.4"), key("c", "w-1"), key("", "w-1"),
+	} {
+		mustCreate(t, s, k, 0)
+	}
+	for _, tt := range []struct {
+		namespace, prefix string
+		want              []string
+	}{
+		{"b", "w-", []string{"b/w-1", "b/w-2", "b/w-3"}},
+		{"b", "w-2", []string{"b/w-2"}},
+		{"b", "x", []string{}},
+		{"", "w-", []string{"/w-1"}},
+	} {
+		sel := Selection{Resource: things, Namespace: tt.namespace, Prefix: tt.prefix}
+		if diff := cmp.Diff(tt.want, names(mustList(t, s, sel))); diff != "" {
+			t.Errorf("%s %s (-want +got):\n%s", tt.namespace, tt.prefix, diff)
+		}
+		paged := []string{}
+		for sel.Limit = 2; ; {
+			page := mustList(t, s, sel)
+			paged = append(paged, names(page)...)
+			if sel.Continue = page.Continue; sel.Continue == "" {
+				break
+			}
+		}
+		if diff := cmp.Diff(tt.want, paged); diff != "" {
+			t.Errorf("%s %s, pages (-want +got):\n%s", tt.namespace, tt.prefix, diff)
+		}
+	}
+}

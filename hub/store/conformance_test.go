@@ -56,6 +56,7 @@ func testConformance(t *testing.T, open func(t *testing.T) *Store) {
 		{"list consistent", testListConsistent},
 		{"list pages under writes", testListPagesUnderWrites},
 		{"list rare", testListRare},
+		{"list prefix", testListPrefix},
 		{"stats", testStats},
 		{"watch scopes", testWatchScopes},
 		{"watch order", testWatchOrder},

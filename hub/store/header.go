@@ -7,6 +7,8 @@ import (
 	"bytes"
 	stdjson "encoding/json"
 	"fmt"
+	"time"
+	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/json"
@@ -43,7 +45,7 @@ func parseHeader(data []byte) (Header, error) {
 	}
 	var created, deleted metav1.Time
 	for i, into := range [headerMembers]any{&h.UID, &h.Generation, &h.Labels, &h.Finalizers, &created, &deleted} {
-		if fields[i] == nil {
+		if fields[i] == nil || plain(fields[i], into) {
 			continue
 		}
 		if err := json.UnmarshalCaseSensitivePreserveInts(fields[i], into); err != nil {
@@ -52,6 +54,67 @@ func parseHeader(data []byte) (Header, error) {
 	}
 	h.CreationTimestamp, h.DeletionTimestamp = created.Time, deleted.Time
 	return h, nil
+}
+
+// plain decodes what needs no parser, as nearly everything does not: the header of
+// each object is read when it is written, and again when the cache takes it.
+func plain(value []byte, into any) bool {
+	switch into := into.(type) {
+	case *string:
+		text, ok := plainString(value)
+		*into = text
+		return ok
+	case *int64:
+		if len(value) == 0 || len(value) > 18 || value[0] == '0' && len(value) > 1 {
+			return false
+		}
+		n := int64(0)
+		for _, c := range value {
+			if c < '0' || c > '9' {
+				return false
+			}
+			n = 10*n + int64(c-'0')
+		}
+		*into = n
+		return true
+	case *metav1.Time:
+		text, ok := plainString(value)
+		if !ok {
+			return false
+		}
+		t, err := time.Parse(time.RFC3339, text)
+		into.Time = t.Local()
+		return err == nil
+	case *map[string]string:
+		labels := map[string]string{}
+		ok := members(value, func(name, value []byte) bool {
+			text, ok := plainString(value)
+			labels[string(name)] = text
+			return ok && plainText(name)
+		})
+		if ok {
+			*into = labels
+		}
+		return ok
+	}
+	return false
+}
+
+// plainString is the content of an encoded string that means what it says.
+func plainString(value []byte) (string, bool) {
+	if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' || !plainText(value[1:len(value)-1]) {
+		return "", false
+	}
+	return string(value[1 : len(value)-1]), true
+}
+
+func plainText(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' || c >= utf8.RuneSelf || c == '\\' || c == '"' {
+			return false
+		}
+	}
+	return true
 }
 
 const headerMembers = 6

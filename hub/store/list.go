@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -88,11 +89,16 @@ func (s *Store) List(ctx context.Context, sel Selection) (Page, error) {
 		return page, nil
 	}
 	filtered := sel.Match != nil || sel.Labels != nil && !sel.Labels.Empty()
-	if !filtered && sel.Limit == 0 && sel.Namespace == "" {
+	if !filtered && sel.Limit == 0 && sel.Namespace == "" && sel.Prefix == "" {
 		page.Entries = make([]Entry, 0, objects.Len())
 	}
 	var last *Entry
-	objects.Ascend(&Entry{Key: from}, func(e *Entry) bool {
+	first := from
+	first.Name = max(first.Name, sel.Prefix)
+	objects.Ascend(&Entry{Key: first}, func(e *Entry) bool {
+		if sel.Prefix != "" && (e.Key.Namespace != sel.Namespace || !strings.HasPrefix(e.Key.Name, sel.Prefix)) {
+			return false
+		}
 		if sel.Namespace != "" && e.Key.Namespace != sel.Namespace {
 			return false
 		}

@@ -48,6 +48,9 @@ type Selection struct {
 	Namespace string // empty: all
 	Labels    labels.Selector
 	Match     func(Entry) bool // nil: all; must not block
+	// Prefix is what names begin with, in Namespace alone (empty: those without
+	// one). Nothing else is looked at. Empty: all.
+	Prefix string
 
 	// MinRevision is the oldest state to answer from. 0: consistent, waits until
 	// the cache holds all the stream's leader acknowledged before the call.

@@ -9,7 +9,7 @@
 //
 // What is not equal: the hub also stores an audit record of every write, and
 // syncs it, before it answers; and its controllers run. A ManagedCluster that is
-// created makes them write three times more: its namespace, its set, its taint.
+// created makes them write its namespace, of many together.
 // The kube-apiserver keeps no audit log here, and nothing runs but it and etcd.
 package main
 
@@ -77,7 +77,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	fmt.Printf("%s/%s, %d CPUs, %s, %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format(time.DateOnly))
 	fmt.Println("both: TLS, client certificates, each write synced to disk before its answer (etcd with fsync);")
-	fmt.Println("the hub with its audit log, synced too, and its controllers, which write three times more for each")
+	fmt.Println("the hub with its audit log, synced too, and its controllers, which write a namespace for each")
 	fmt.Println("ManagedCluster that is created; the kube-apiserver without either")
 	fmt.Println()
 	b := &bench{options: o, filled: map[string]int{}}
