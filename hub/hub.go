@@ -184,7 +184,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 	}
 	p.enroll = enroll.New(enroll.Config{
 		RestoredAt: past.RestoredAt, AdoptUntil: past.AdoptUntil,
-		Store: p.store, CA: p.ca, URLs: p.urls, Log: h.log.Named("enroll"),
+		Store: p.store, CA: p.ca, URLs: p.urls, Audit: p.audit, Log: h.log.Named("enroll"),
 		CloseSessions: func(cluster, reason string) { p.gateway.CloseSessions(cluster, reason) },
 	})
 	p.metrics = metrics.New(p.broker.JetStream(), h.log.Named("metrics"))

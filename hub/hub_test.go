@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -101,6 +102,17 @@ func TestTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What the hub itself adds to a cluster that nobody has seen comes at the
+	// creation or a moment later; compared is the object as it then stays.
+	until(t, "a cluster without an agent is tainted", func() bool {
+		now, err := first.client().Resource(clusters()).Get(timeout(t), "shop-1", metav1.GetOptions{})
+		if err != nil || now.GetUID() != made.GetUID() {
+			t.Fatalf("the cluster just made: %v, %v", now, err)
+		}
+		made = now
+		taints, _, _ := unstructured.NestedSlice(now.Object, "spec", "taints")
+		return len(taints) > 0
+	})
 	old := first.config()
 
 	// A second hub on the same directory does not start, and does no harm.

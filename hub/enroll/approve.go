@@ -75,6 +75,7 @@ func (e *Enroll) approve(ctx context.Context, jr *fleet.JoinRequest) error {
 	if err := e.admitCluster(ctx, jr); err != nil {
 		return fmt.Errorf("write managed cluster: %w", err)
 	}
+	e.recordIssued(ctx, jr, record.Status.Serial)
 	e.log.Info("cluster joined", zap.String("cluster", name), zap.String("request", jr.Name),
 		zap.String("by", jr.Spec.Approval.By), zap.String("serial", record.Status.Serial))
 	return e.finish(ctx, jr.Name, fleet.JoinRequestStatus{
@@ -166,8 +167,14 @@ func (e *Enroll) revokeSerials(ctx context.Context, r *fleet.AgentIdentity, code
 		if serial == "" {
 			continue
 		}
+		// Revoking is repeated at every start; it is recorded once.
+		done, err := e.cfg.CA.Revoked(ctx, serial)
+		known := done && err == nil
 		if err := e.cfg.CA.Revoke(ctx, serial, code, reason); err != nil {
 			return fmt.Errorf("revoke certificate %s: %w", serial, err)
+		}
+		if !known {
+			e.recordRevoked(ctx, r.Name, serial, reason)
 		}
 	}
 	return nil

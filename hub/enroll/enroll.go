@@ -56,7 +56,9 @@ type Config struct {
 	// RestoredAt and ends later than all it knows, is taken for one that the lost
 	// hub issued after the backup. Zero: never.
 	RestoredAt, AdoptUntil time.Time
-	Log                    *zap.Logger
+	// Audit is told who joined, renewed and was revoked; nil: nobody is.
+	Audit Auditor
+	Log   *zap.Logger
 }
 
 // Limits and defaults.

@@ -80,13 +80,14 @@ func (e *Enroll) join(w http.ResponseWriter, r *http.Request) (int, any, error) 
 		ref.RetryAfter = d
 		return 0, nil, ref
 	}
-	jr, err := e.request(r.Context(), &body, fingerprint, address)
+	jr, err := e.request(r, &body, fingerprint)
 	if isRefused(err) {
 		if errors.Is(err, errWrongSecret) || errors.Is(err, errUnknownToken) {
 			e.failures.add(address, body.ID, time.Now())
 		}
 		e.log.Warn("join refused", zap.String("reason", err.Error()), zap.String("token", body.ID),
 			zap.String("cluster", body.Cluster), zap.String("address", address), zap.String("fingerprint", fingerprint))
+		e.recordRefusedJoin(r, body.Cluster, body.ID, fingerprint, err)
 		return 0, nil, refuse(http.StatusForbidden, wire.ReasonRefused, "join refused: the token is unknown, expired, used up, revoked, or made for another cluster name")
 	}
 	if err != nil {
@@ -161,6 +162,7 @@ func (e *Enroll) renew(w http.ResponseWriter, r *http.Request) (int, any, error)
 	}
 	peer, err := e.VerifyRenewal(r.Context(), r.TLS.PeerCertificates)
 	if err != nil {
+		e.recordRefusedRenewal(r, peer.Name, err)
 		return 0, nil, err
 	}
 	var body wire.RenewRequest
@@ -183,8 +185,10 @@ func (e *Enroll) renew(w http.ResponseWriter, r *http.Request) (int, any, error)
 		return nil
 	})
 	if err != nil {
+		e.recordRefusedRenewal(r, peer.Name, err)
 		return 0, nil, err
 	}
+	e.recordRenewed(r.Context(), r, peer.Name, issued.Serial, "certificate renewed")
 	e.log.Info("certificate renewed", zap.String("cluster", peer.Name), zap.Time("notAfter", issued.NotAfter))
 	return http.StatusOK, wire.JoinState{
 		State: wire.JoinApproved, Chain: string(issued.ChainPEM), Roots: string(e.cfg.CA.RootsPEM()),

@@ -22,8 +22,9 @@ import (
 )
 
 // request spends a use of the token and stores the JoinRequest, or returns the
-// one that the same key made before.
-func (e *Enroll) request(ctx context.Context, body *wire.JoinRequest, fingerprint, address string) (*fleet.JoinRequest, error) {
+// one that the same key made before. Only a new one is recorded.
+func (e *Enroll) request(r *http.Request, body *wire.JoinRequest, fingerprint string) (*fleet.JoinRequest, error) {
+	ctx := r.Context()
 	token, err := e.findToken(ctx, body.ID)
 	if err != nil {
 		return nil, err
@@ -62,10 +63,13 @@ func (e *Enroll) request(ctx context.Context, body *wire.JoinRequest, fingerprin
 	if err != nil {
 		return nil, err
 	}
-	jr := newRequest(name, token, body, fingerprint, address, rejoin)
+	jr := newRequest(name, token, body, fingerprint, host(r.RemoteAddr), rejoin)
 	created, err := e.requests.Create(ctx, jr)
 	if errors.Is(err, store.ErrExists) {
 		return e.requests.Get(ctx, "", name)
+	}
+	if err == nil {
+		e.recordRequest(r, created)
 	}
 	return created, err
 }

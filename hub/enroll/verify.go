@@ -186,5 +186,6 @@ func (e *Enroll) adopt(ctx context.Context, peer identity.Peer) (bool, error) {
 	}
 	e.log.Warn("adopted a certificate that was issued after the backup",
 		zap.String("cluster", peer.Name), zap.String("serial", peer.Serial), zap.String("former", former))
+	e.recordRenewed(ctx, nil, peer.Name, peer.Serial, "adopted: issued after the backup from which the hub was restored")
 	return true, nil
 }

@@ -15,7 +15,9 @@ import (
 	"github.com/drover-io/drover/pki/identity"
 )
 
-// signerTTL is the life of a signer of desired states. It is renewed at half.
+// signerTTL is the life of a signer of desired states, less when the intermediate
+// ends before: a hub whose root key is away must not stop a week early. It is
+// renewed at half.
 const signerTTL = 7 * 24 * time.Hour
 
 // SignDesired signs what clusters should run. sig is ASN.1 ECDSA over the SHA-256
@@ -57,10 +59,15 @@ func (ca *CA) SignerNotAfter() time.Time {
 
 // reissueSigner makes a new signer with a new key.
 func (ca *CA) reissueSigner(ctx context.Context) error {
-	cert, err := ca.leaf(ctx, ca.engine.signers, "desired", []string{identity.DesiredURI(ca.td).String()})
+	now := time.Now()
+	var until time.Time
+	if end := ca.Issuer().NotAfter; end.Before(now.Add(signerTTL)) {
+		until = end
+	}
+	cert, err := ca.leaf(ctx, ca.engine.signers, "desired", []string{identity.DesiredURI(ca.td).String()}, until)
 	if err != nil {
 		return err
 	}
-	ca.signing.set(cert, time.Now().Add(signerTTL/2))
+	ca.signing.set(cert, now.Add(cert.Leaf.NotAfter.Sub(now)/2))
 	return nil
 }

@@ -152,7 +152,7 @@ func TestOneTimeToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ca.engine.spend(t.Context(), token, request(t, "paris")); err == nil {
+	if _, err := ca.engine.spend(t.Context(), token, request(t, "paris"), time.Time{}); err == nil {
 		t.Error("a token was good for another request")
 	}
 	if token, err = ca.engine.agents.mint(csr, "paris", sans, nil); err != nil {
@@ -162,7 +162,7 @@ func TestOneTimeToken(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			_, err := ca.engine.spend(context.Background(), token, csr)
+			_, err := ca.engine.spend(context.Background(), token, csr, time.Time{})
 			switch {
 			case err == nil:
 				won.Add(1)

@@ -201,15 +201,21 @@ func (t *tokenSigner) mint(csr *x509.CertificateRequest, subject string, sans, g
 
 // sign mints a token, spends it and signs.
 func (e *engine) sign(ctx context.Context, t *tokenSigner, csr *x509.CertificateRequest, subject string, sans, groups []string) ([]*x509.Certificate, error) {
+	return e.signUntil(ctx, t, csr, subject, sans, groups, time.Time{})
+}
+
+// signUntil is sign for a certificate that ends at a given time; zero means at the
+// end of the life that t gives.
+func (e *engine) signUntil(ctx context.Context, t *tokenSigner, csr *x509.CertificateRequest, subject string, sans, groups []string, until time.Time) ([]*x509.Certificate, error) {
 	token, err := t.mint(csr, subject, sans, groups)
 	if err != nil {
 		return nil, fmt.Errorf("mint one-time token: %w", err)
 	}
-	return e.spend(ctx, token, csr)
+	return e.spend(ctx, token, csr, until)
 }
 
 // spend signs for a token.
-func (e *engine) spend(ctx context.Context, token string, csr *x509.CertificateRequest) ([]*x509.Certificate, error) {
+func (e *engine) spend(ctx context.Context, token string, csr *x509.CertificateRequest, until time.Time) ([]*x509.Certificate, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -218,7 +224,11 @@ func (e *engine) spend(ctx context.Context, token string, csr *x509.CertificateR
 	if err != nil {
 		return nil, plain(err)
 	}
-	chain, err := e.auth.SignWithContext(ctx, csr, provisioner.SignOptions{}, options...)
+	wanted := provisioner.SignOptions{}
+	if !until.IsZero() {
+		wanted.NotAfter = provisioner.NewTimeDuration(until)
+	}
+	chain, err := e.auth.SignWithContext(ctx, csr, wanted, options...)
 	if err != nil {
 		return nil, plain(err)
 	}

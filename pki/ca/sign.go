@@ -108,7 +108,7 @@ func (ca *CA) APICertificate(ctx context.Context) (*tls.Certificate, error) {
 }
 
 func (ca *CA) serverCertificate(ctx context.Context, t *tokenSigner, name string, sans []string) (*tls.Certificate, error) {
-	cert, err := ca.leaf(ctx, t, name, sans)
+	cert, err := ca.leaf(ctx, t, name, sans, time.Time{})
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +119,8 @@ func (ca *CA) serverCertificate(ctx context.Context, t *tokenSigner, name string
 }
 
 // leaf makes a certificate of the hub's own with a new key; its chain is leaf and
-// intermediate.
-func (ca *CA) leaf(ctx context.Context, t *tokenSigner, name string, sans []string) (*tls.Certificate, error) {
+// intermediate. It ends at until; zero means at the end of t's life.
+func (ca *CA) leaf(ctx context.Context, t *tokenSigner, name string, sans []string, until time.Time) (*tls.Certificate, error) {
 	key, err := identity.GenerateKey()
 	if err != nil {
 		return nil, fmt.Errorf("make certificate of %s: %w", name, err)
@@ -134,7 +134,7 @@ func (ca *CA) leaf(ctx context.Context, t *tokenSigner, name string, sans []stri
 	if err != nil {
 		return nil, fmt.Errorf("make certificate of %s: %w", name, err)
 	}
-	chain, err := ca.engine.sign(ctx, t, csr, name, sans, nil)
+	chain, err := ca.engine.signUntil(ctx, t, csr, name, sans, nil, until)
 	if err != nil {
 		return nil, fmt.Errorf("make certificate of %s: %w", name, err)
 	}

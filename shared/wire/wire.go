@@ -151,7 +151,27 @@ type Hint struct {
 
 // ContentRequest asks for content by digest.
 type ContentRequest struct {
+	Digest string `json:"digest,omitempty"`
+	// Digests, from version 2 on and in the place of Digest, asks for several at
+	// once, at most MaxContents; the answer is Contents.
+	Digests []string `json:"digests,omitempty"`
+}
+
+// MaxContents is how many digests one ContentRequest may have.
+const MaxContents = 64
+
+// Contents answers the first of the Digests of a ContentRequest, as many as fit one
+// message, in their order. The others are to be asked for again, and when there is
+// no answer at all the first of them alone, as a Digest.
+type Contents struct {
+	Contents []Content `json:"contents"`
+}
+
+// Content is what one digest names, or why there is none.
+type Content struct {
 	Digest string `json:"digest"`
+	Data   []byte `json:"data,omitempty"` // base64 in JSON
+	Error  string `json:"error,omitempty"`
 }
 
 // HeaderError marks the answer to a ContentRequest that failed and says why. An

@@ -83,17 +83,19 @@ func run(ctx context.Context, o options) error {
 // hints say what to try next.
 func (d *demo) hints() {
 	fmt.Printf(`
-  Dashboard   %s
+  Dashboard   %[1]s
   Look around in another terminal (kubectl works too, if you have one):
 
-    export KUBECONFIG=%s PATH=%s:$PATH
+    export KUBECONFIG=%[2]s PATH=%[3]s:$PATH
     drover clusters -o wide
     drover works
+    drover explain %[4]s %[5]s
+    drover dashboard                # a link that logs your browser in
     kubectl get managedclusters
-    kubectl describe manifestwork -n %s %s
+    kubectl describe manifestwork -n %[4]s %[5]s
     kubectl get clustermetrics
 
-  The managed cluster itself: %s
+  The managed cluster itself: %[6]s
 
 `, d.hub.URL, d.hub.Kubeconfig(), mustAbs(d.bin), clusterName, workName, d.kubectl("get deployments -n drover-demo"))
 }

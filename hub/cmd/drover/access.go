@@ -24,14 +24,14 @@ func (g *globals) accessCommand() *cobra.Command {
 	c := &cobra.Command{Use: "access", Short: "Access tokens: let programs ask the hub as a user", Args: cobra.NoArgs, RunE: help}
 	c.AddCommand(g.accessCreateCommand(),
 		g.listOf("list", "List access tokens, without their secrets", accessTokens()),
-		g.deleteOf("revoke NAME", "End an access token at once", accessTokens(), "access token %s is revoked"))
+		g.deleteOf("revoke NAME", "End an access token at once", "drover access revoke ci", accessTokens(), "access token %s is revoked"))
 	return c
 }
 
 func (g *globals) sessionCommand() *cobra.Command {
-	c := &cobra.Command{Use: "session", Short: "Browsers that are logged in to the dashboard", Args: cobra.NoArgs, RunE: help}
+	c := &cobra.Command{Use: "session", Short: "Sessions: browsers that are logged in to the dashboard", Args: cobra.NoArgs, RunE: help}
 	c.AddCommand(g.listOf("list", "List who is logged in", sessions()),
-		g.deleteOf("revoke NAME", "Log a browser out", sessions(), "session %s is ended"))
+		g.deleteOf("revoke NAME", "Log a browser out at once", "drover session revoke NAME", sessions(), "session %s is revoked"))
 	return c
 }
 
@@ -44,9 +44,9 @@ func (g *globals) listOf(use, short string, gvr schema.GroupVersionResource) *co
 	}
 }
 
-func (g *globals) deleteOf(use, short string, gvr schema.GroupVersionResource, done string) *cobra.Command {
+func (g *globals) deleteOf(use, short, example string, gvr schema.GroupVersionResource, done string) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: cobra.ExactArgs(1),
+		Use: use, Short: short, Args: cobra.ExactArgs(1), Example: "  " + example,
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			if err := hub.Resource(gvr).Delete(ctx, args[0], metav1.DeleteOptions{}); err != nil {
 				return err

@@ -80,7 +80,7 @@ func (g *globals) auditCommand() *cobra.Command {
 	f := c.Flags()
 	for _, o := range []struct{ name, short, usage string }{
 		{"user", "", "of this user; system:anonymous for those the hub did not know"},
-		{"verb", "", "create, update, patch, delete, deletecollection"},
+		{"verb", "", "create, update, patch, delete, deletecollection; join, renew, revoke"},
 		{"resource", "", "plural name, such as joinrequests"},
 		{"namespace", "n", "namespace, which is the cluster of a work"},
 		{"name", "", "name of the object"},
@@ -170,6 +170,8 @@ func auditNote(ev *auditEvent) string {
 	}
 	for _, a := range []struct{ name, text string }{
 		{"audit.drover.io/removed", "removed %s"},
+		{"enroll.drover.io/cluster", "cluster %s"},
+		{"enroll.drover.io/approved-by", "approved by %s"},
 		{"audit.drover.io/suppressed", "%s refusals before this one were only counted"},
 		{"audit.drover.io/not-recorded", "%s requests before this one are missing"},
 	} {

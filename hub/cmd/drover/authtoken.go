@@ -116,7 +116,8 @@ func mayAsk(info string) (bool, error) {
 func (g *globals) logoutCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "logout", Short: "Forget the login of the kubeconfig's context", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return g.logout(cmd.Context(), cmd) },
+		Example: "  drover logout\n  drover logout --context drover-alice",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return g.logout(cmd.Context(), cmd) },
 	}
 }
 
@@ -182,6 +183,7 @@ func (g *globals) dashboardCommand() *cobra.Command {
 	var open bool
 	c := &cobra.Command{
 		Use: "dashboard", Short: "Print a link that logs a browser in, once, as the holder of the client certificate", Args: cobra.NoArgs,
+		Example: "  drover dashboard --open",
 		Long: `Prints a link to the dashboard that logs a browser in as the user of the
 kubeconfig's client certificate, such as that of DATA-DIR/admin.kubeconfig.
 It works once, within a minute. Others log in at the hub's own address.`,

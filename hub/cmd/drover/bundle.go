@@ -29,11 +29,12 @@ import (
 const annotationOutputs = "drover.io/output"
 
 func (g *globals) bundleCommand() *cobra.Command {
-	c := &cobra.Command{Use: "bundle", Short: "Manifests that are too many for one object of the hub", Args: cobra.NoArgs, RunE: help}
+	c := &cobra.Command{Use: "bundle", Short: "Bundles: manifests that are too many for one object of the hub", Args: cobra.NoArgs, RunE: help}
 	push := &cobra.Command{
 		Use: "push FILE|DIR|-", Short: "Store manifests on the hub, and print the digest by which works name them", Args: cobra.ExactArgs(1),
 		Annotations: map[string]string{annotationOutputs: "digest"},
-		Long: `push stores Kubernetes objects on the hub as one bundle and prints its digest.
+		Example:     "  drover bundle push ./manifests\n  kustomize build . | drover bundle push - -o digest",
+		Long: `Stores Kubernetes objects on the hub as one bundle and prints its digest.
 
 A directory is read with all it holds: files that end in .yaml, .yml or .json. The
 same objects make the same digest, however they are spread over files. A work has a

@@ -27,8 +27,9 @@ func (g *globals) diffCommand() *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use: "diff -f FILE", Short: "What works would change on their clusters, before they are applied", Args: cobra.NoArgs,
-		Long: `diff asks the agent of each cluster what the works in a file would change there, by
-a server-side dry run. Nothing is changed. Clusters on which the outcome is the
+		Example: "  drover diff -f work.yaml\n  drover diff -f work.yaml --clusters env=prod",
+		Long: `Asks the agent of each cluster what the works in a file would change there, by a
+server-side dry run. Nothing is changed. Clusters on which the outcome is the
 same are shown together.
 
 A work is compared with the cluster its namespace names; --cluster and --clusters

@@ -31,6 +31,9 @@ func addons() schema.GroupVersionResource {
 func (g *globals) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "explain CLUSTER WORK|ADDON", Short: "Why a work or an addon is as it is: from what was wanted to what runs", Args: cobra.ExactArgs(2),
+		Long: `Goes from what was wanted to what runs on the cluster, one step a line, and says at
+the first step that is not done what it waits for and what to do.`,
+		Example: "  drover explain shop-1 hello",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			all, err := explainAll(ctx, hub, args[0], args[1])
 			if err != nil {

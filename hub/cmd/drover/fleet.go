@@ -28,7 +28,8 @@ import (
 func (g *globals) clustersCommand() *cobra.Command {
 	var selector, set string
 	c := &cobra.Command{
-		Use: "clusters", Short: "The fleet", Args: cobra.NoArgs,
+		Use: "clusters", Short: "The fleet: every cluster, and whether its agent is connected", Args: cobra.NoArgs,
+		Example: "  drover clusters -o wide\n  drover clusters -l env=prod",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, _ []string) error {
 			if set != "" {
 				inSet, err := setSelector(ctx, hub, set)
@@ -74,6 +75,7 @@ func (g *globals) clusterCommand() *cobra.Command {
 	c := &cobra.Command{Use: "cluster", Short: "Change one cluster", Args: cobra.NoArgs, RunE: help}
 	c.AddCommand(g.clusterRemoveCommand(), g.clusterRevokeCommand(), &cobra.Command{
 		Use: "label NAME KEY=VALUE|KEY- ...", Short: "Set labels, or remove them with a dash", Args: cobra.MinimumNArgs(2),
+		Example: "  drover cluster label shop-1 env=prod tier-",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			set, unset, err := parseLabels(args[1:], true)
 			if err != nil {
@@ -100,6 +102,7 @@ func (g *globals) clusterRemoveCommand() *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use: "remove NAME", Short: "Forget a cluster and end its agent's access; what was applied there stays", Args: cobra.ExactArgs(1),
+		Example: "  drover cluster remove shop-1",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			if _, err := hub.Resource(clusters()).Get(ctx, args[0], metav1.GetOptions{}); err != nil {
 				return err
@@ -124,6 +127,7 @@ func (g *globals) clusterRevokeCommand() *cobra.Command {
 	var reason string
 	c := &cobra.Command{
 		Use: "revoke NAME", Short: "Ban the agent of a cluster at once, for a lost or stolen key", Args: cobra.ExactArgs(1),
+		Example: "  drover cluster revoke shop-1 --reason 'stolen laptop'",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			if err := confirm(cmd, yes, args[0], "The agent of cluster %s will be cut off now and its certificate refused for good.\n"+
 				"The cluster stays in the list; to come back it needs a new token and an approval with --replace.", args[0]); err != nil {
@@ -181,6 +185,7 @@ func (g *globals) applyCommand() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use: "apply -f FILE", Short: "Store objects on the hub: works, clusters, tokens, any kind it serves", Args: cobra.NoArgs,
+		Example: "  drover apply -f work.yaml",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, _ []string) error {
 			if len(files) == 0 {
 				return &daemon.Error{Err: errors.New("filename: missing"), Code: daemon.ExitUsage, Hint: "add -f FILE, or -f - for standard input"}

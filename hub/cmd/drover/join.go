@@ -32,6 +32,7 @@ func (g *globals) tokenCommand() *cobra.Command {
 		}),
 	}, &cobra.Command{
 		Use: "revoke NAME", Short: "End a join token at once", Args: cobra.ExactArgs(1),
+		Example: "  drover token revoke jt-7kq2x",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			obj, err := patch(ctx, hub, tokens(), args[0], map[string]any{"spec": map[string]any{"revoked": true}})
 			if err != nil {
@@ -119,6 +120,7 @@ func (g *globals) approveCommand() *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use: "approve REQUEST --fingerprint F", Short: "Let a cluster join, naming the fingerprint its agent printed", Args: cobra.ExactArgs(1),
+		Example: "  drover approve shop-1 --fingerprint 75100530cbf328b1",
 		Long: `Lets a cluster join. F is the fingerprint that drover-agent printed on that
 cluster, at least its first 16 digits: take it from there, and not from the
 list of requests, or nothing is compared with anything.
@@ -160,6 +162,7 @@ func (g *globals) denyCommand() *cobra.Command {
 	var reason string
 	c := &cobra.Command{
 		Use: "deny REQUEST", Short: "Refuse a join request", Args: cobra.ExactArgs(1),
+		Example: "  drover deny shop-1 --reason 'not ours'",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			name, err := findRequest(ctx, hub, args[0])
 			if err != nil {

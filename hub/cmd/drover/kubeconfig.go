@@ -37,8 +37,9 @@ func (g *globals) kubeconfigCommand() *cobra.Command {
 	o := &kubeconfigOptions{}
 	c := &cobra.Command{
 		Use: "kubeconfig [NAME ...]", Short: "Write a kubeconfig with the addresses of clusters, from the registry",
-		Long: `kubeconfig writes a kubeconfig with one context for each cluster of the registry
-that is named or selected, or for all: its address and its authorities.
+		Example: "  drover clusters kubeconfig -l env=prod --output fleet.kubeconfig",
+		Long: `Writes a kubeconfig with one context for each cluster of the registry that is
+named or selected, or for all: its address and its authorities.
 
 It holds no credentials, as the registry does not. Each user runs a program,
 --exec-command, with the arguments CLUSTER KIND NAMESPACE NAME, the last three

@@ -29,6 +29,10 @@ func (g *globals) approvePruneCommand() *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use: "approve-prune CLUSTER WORK", Short: "Let a removal go on that waits for a word", Args: cobra.ExactArgs(2),
+		Long: `Shows which objects a changed or deleted work would remove from its cluster, and
+lets the agent remove exactly those. A removal waits when it is large, or takes
+namespaces, CustomResourceDefinitions or volume claims; "drover explain" shows it.`,
+		Example: "  drover work approve-prune shop-1 hello",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			ns, name := args[0], args[1]
 			obj, err := hub.Resource(works()).Namespace(ns).Get(ctx, name, metav1.GetOptions{})

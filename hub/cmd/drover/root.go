@@ -72,10 +72,26 @@ kubectl works with the same credential: kubectl get managedclusters`,
 	f.StringVar(&g.kubeconfig, "kubeconfig", "", "credential of the hub (default $KUBECONFIG, then ~/.kube/config)")
 	f.StringVar(&g.context, "context", "", "context of the kubeconfig (default the current one)")
 	f.StringVarP(&g.output, "output", "o", "table", strings.Join(outputs, ", "))
+	for _, group := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"join", "Let clusters join:", []*cobra.Command{g.tokenCommand(), g.requestsCommand(), g.approveCommand(), g.denyCommand()}},
+		{"fleet", "See the fleet:", []*cobra.Command{g.clustersCommand(), g.clusterCommand(), g.topCommand()}},
+		{"work", "Give clusters something to run:", []*cobra.Command{
+			g.applyCommand(), g.diffCommand(), g.worksCommand(), g.workCommand(), g.explainCommand(), g.undoCommand(), g.bundleCommand(),
+		}},
+		{"people", "People and programs:", []*cobra.Command{
+			g.loginCommand(), g.logoutCommand(), g.authCommand(), g.dashboardCommand(), g.accessCommand(), g.sessionCommand(), g.auditCommand(),
+		}},
+	} {
+		c.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, command := range group.commands {
+			command.GroupID = group.id
+			c.AddCommand(command)
+		}
+	}
 	c.AddCommand(
-		g.tokenCommand(), g.requestsCommand(), g.approveCommand(), g.denyCommand(),
-		g.clustersCommand(), g.clusterCommand(), g.worksCommand(), g.workCommand(), g.undoCommand(), g.bundleCommand(), g.diffCommand(), g.explainCommand(), g.applyCommand(), g.topCommand(), g.auditCommand(),
-		g.loginCommand(), g.logoutCommand(), g.authCommand(), g.dashboardCommand(), g.accessCommand(), g.sessionCommand(),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 			Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), daemon.VersionLine("drover")) },

@@ -51,6 +51,7 @@ func history(ctx context.Context, hub *client.Client, cluster, name string) ([]f
 func (g *globals) historyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "history CLUSTER WORK", Short: "What was taken from a work, and can be undone", Args: cobra.ExactArgs(2),
+		Example: "  drover works history shop-1 hello",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			list, err := history(ctx, hub, args[0], args[1])
 			if err != nil {
@@ -80,6 +81,9 @@ func (g *globals) undoCommand() *cobra.Command {
 	var yes bool
 	c := &cobra.Command{
 		Use: "undo CLUSTER WORK", Short: "Bring a work back as it was before manifests were dropped, or it was deleted", Args: cobra.ExactArgs(2),
+		Long: `Brings a work back as it was before manifests were dropped from it, or before it
+was deleted. The hub keeps that for a week; "drover works history" lists it.`,
+		Example: "  drover undo shop-1 hello\n  drover undo shop-1 hello --to 3",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
 			ns, name := args[0], args[1]
 			list, err := history(ctx, hub, ns, name)
@@ -118,7 +122,7 @@ func (g *globals) undoCommand() *cobra.Command {
 			return g.object(cmd, works(), next, fmt.Sprintf("work %s is as it was at revision %d", name, r.Spec.Revision))
 		}),
 	}
-	c.Flags().StringVar(&to, "to", "", "the revision, as `drover works history` lists it (default the newest)")
+	c.Flags().StringVar(&to, "to", "", "`REVISION` of drover works history (default the newest)")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }

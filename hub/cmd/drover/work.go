@@ -23,6 +23,7 @@ func (g *globals) worksCommand() *cobra.Command {
 	var namespace string
 	c := &cobra.Command{
 		Use: "works", Short: "Manifests for clusters, and how far they are", Args: cobra.NoArgs,
+		Example: "  drover works\n  drover works -n shop-1 -o wide",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, _ []string) error {
 			return g.list(ctx, cmd, hub, works(), namespace, metav1.ListOptions{})
 		}),
@@ -43,11 +44,20 @@ func (g *globals) workRemoveCommand() *cobra.Command {
 	var yes, wait bool
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use: "remove NAME -n CLUSTER", Short: "Remove a work, and from the cluster what it applied there", Args: cobra.ExactArgs(1),
+		Use: "remove CLUSTER WORK", Short: "Remove a work, and from the cluster what it applied there", Args: cobra.RangeArgs(1, 2),
+		Long: `Removes a work, and from the cluster what it applied there, also namespaces and
+other kinds that otherwise wait for a word. For a week "drover undo" can bring it back.
+"drover work remove WORK -n CLUSTER" is the same.`,
+		Example: "  drover work remove shop-1 hello --wait",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
-			name := args[0]
-			if namespace == "" {
-				return &daemon.Error{Err: errors.New("cluster: missing"), Code: daemon.ExitUsage, Hint: "add -n CLUSTER; `drover works` lists them"}
+			name := args[len(args)-1]
+			switch {
+			case len(args) == 2 && namespace != "" && namespace != args[0]:
+				return daemon.Usage("cluster: %s or %s? give CLUSTER WORK, or WORK -n CLUSTER", args[0], namespace)
+			case len(args) == 2:
+				namespace = args[0]
+			case namespace == "":
+				return &daemon.Error{Err: errors.New("cluster: missing"), Code: daemon.ExitUsage, Hint: "give CLUSTER WORK; `drover works` lists them"}
 			}
 			obj, err := hub.Resource(works()).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
 			if err != nil {
@@ -76,10 +86,10 @@ func (g *globals) workRemoveCommand() *cobra.Command {
 			return awaitRemoval(ctx, cmd, hub, namespace, name, timeout)
 		}),
 	}
-	c.Flags().StringVarP(&namespace, "cluster", "n", "", "the cluster")
+	c.Flags().StringVarP(&namespace, "cluster", "n", "", "the cluster of the work, when it is not the first argument")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.Flags().BoolVar(&wait, "wait", false, "wait until everything is gone")
-	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "of --wait")
+	c.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long --wait waits")
 	return c
 }
 
