@@ -146,6 +146,7 @@ func (a *Agent) serve(ctx context.Context, dir *state.Dir, creds *credentials) e
 	creds.renewed = s.link.Reconnect
 	s.host = collect.NewHost(a.cfg.StateDir)
 	s.reports = link.NewOutbox(link.OutboxConfig[wire.Report]{SendMany: s.sendReports, Max: wire.MaxReports, Log: a.log})
+	s.contents = newGatherer(s.askContent, func() bool { return s.link.State().Version >= 2 })
 	s.bundles = &fetcher{dir: dir, urls: creds.home.URLs, tls: creds.tls, log: a.log}
 	if a.kube != nil {
 		if s.kube, err = collect.NewKubernetes(a.kube); err != nil {

@@ -34,10 +34,11 @@ type session struct {
 	log     *zap.Logger
 	started time.Time
 
-	link    *link.Link
-	host    *collect.Host
-	reports *link.Outbox[wire.Report]
-	bundles *fetcher
+	link     *link.Link
+	host     *collect.Host
+	reports  *link.Outbox[wire.Report]
+	bundles  *fetcher
+	contents *gatherer
 	// kube, engine and observer are nil for a node agent.
 	kube     *collect.Kubernetes
 	engine   *apply.Engine
@@ -55,6 +56,9 @@ const (
 	lookForJoin = 5 * time.Second // for a new identity or token, while refused
 	askTimeout  = 30 * time.Second
 	collectWait = 10 * time.Minute // between collections of unused content
+	// lookPause is between two looks that hints cause: one look answers all hints
+	// of that time. The first hint after a pause is followed at once.
+	lookPause = 200 * time.Millisecond
 )
 
 func (s *session) hello() wire.Hello {
@@ -75,6 +79,7 @@ func (s *session) hello() wire.Hello {
 func (s *session) runConnected(ctx context.Context) error {
 	cleanup := time.Now()
 	every, failed := lookEvery, 0
+	var looked time.Time // when a look began last
 	for {
 		t := time.NewTimer(every/2 + rand.N(every))
 		select {
@@ -84,9 +89,18 @@ func (s *session) runConnected(ctx context.Context) error {
 		case <-s.link.Connected():
 			s.reports.Wake()
 		case <-s.link.Hints():
+			if !daemon.Sleep(ctx, time.Until(looked.Add(lookPause))) {
+				t.Stop()
+				return ctx.Err()
+			}
+			select {
+			case <-s.link.Hints(): // this look answers it
+			default:
+			}
 		case <-t.C:
 		}
 		t.Stop()
+		looked = time.Now()
 		switch err := s.look(ctx); {
 		case err == nil, errors.Is(err, link.ErrOffline):
 			every, failed = lookEvery, 0
@@ -111,16 +125,20 @@ func (s *session) content(ctx context.Context, digest string) ([]byte, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return data, err
 	}
-	ask, err := json.Marshal(wire.ContentRequest{Digest: digest})
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	if data, err = s.link.RequestRaw(ctx, wire.ServiceContent, ask); err != nil {
+	if data, err = s.contents.get(ctx, digest); err != nil {
 		return nil, fmt.Errorf("fetch content %s: %w", digest, err)
 	}
 	return data, s.dir.PutContent(digest, data)
+}
+
+func (s *session) askContent(ctx context.Context, req wire.ContentRequest) ([]byte, error) {
+	ask, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return s.link.RequestRaw(limited, wire.ServiceContent, ask)
 }
 
 func (s *session) report(r wire.Report) { s.reports.Put(r.UID, r) }

@@ -56,6 +56,33 @@ func (e *Engine) adopt(ctx context.Context, t *task, policy string) error {
 	return nil
 }
 
+// keptKey is the key of the record of what removed items had adopted.
+const keptKey = "adopted-objects"
+
+// remember keeps what an item had adopted beyond the end of its record.
+func (e *Engine) remember(released []object) error {
+	if len(released) == 0 {
+		return nil
+	}
+	e.keeping.Lock()
+	defer e.keeping.Unlock()
+	e.mu.Lock()
+	kept := e.items[keptKey]
+	e.mu.Unlock()
+	if kept == nil {
+		kept = &item{rec: record{Name: keptKey, UID: keptKey}}
+	}
+	rec := kept.rec
+	rec.Released = unite(rec.Released, released)
+	if err := e.save(kept, rec); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	e.items[keptKey] = kept // never listed, so it only is looked into
+	e.mu.Unlock()
+	return nil
+}
+
 func (e *Engine) refuseUnread(t *task, err error) error {
 	if unreachable(err) {
 		return err

@@ -245,7 +245,27 @@ func (e *Engine) plan(it *item, want wire.Item, c *manifest.Content, tasks []*ta
 		e.releaseClaims(claimed, &it.state)
 		return nil, err
 	}
-	return free, e.settleClaims(claimed)
+	if err := e.settleClaims(claimed); err != nil {
+		return nil, err
+	}
+	e.offerUnnamed(it, want, c)
+	return free, nil
+}
+
+// offerUnnamed offers other items what the content does not name.
+func (e *Engine) offerUnnamed(it *item, want wire.Item, c *manifest.Content) {
+	named := make([]object, 0, len(it.results))
+	for i := range c.Manifests {
+		id, o := c.Manifests[i].ID, it.results[i].obj
+		if id.Name == "" || id.Kind == "" || c.Manifests[i].GVK.Version == "" {
+			return // unreadable: it may name anything
+		}
+		named = append(named, o)
+		if o.identity() != id {
+			named = append(named, object{Group: id.Group, Kind: id.Kind, Namespace: id.Namespace, Name: id.Name})
+		}
+	}
+	e.offer(it, want.Digest, dropped(it.rec.owned(), named))
 }
 
 // applyOne brings one manifest to the cluster.
@@ -356,6 +376,9 @@ func (e *Engine) finish(ctx context.Context, it *item, want wire.Item, c *manife
 		})
 	}
 	rec.Dropped = dropped(it.rec.owned(), named)
+	// What is named but no more to be written is given up without a deletion.
+	unwritten := without(without(it.rec.owned(), inventory), rec.Dropped)
+	rec.Released = unite(rec.Released, slices.DeleteFunc(slices.Clone(unwritten), func(o object) bool { return !o.Adopted }))
 	rec.Complete, rec.Total, rec.Inventory = true, len(it.results), unite(nil, inventory)
 	if err := e.saveChange(it, rec); err != nil {
 		return err

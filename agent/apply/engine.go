@@ -22,7 +22,8 @@
 //     reconnect the engine only reads, unless an object is missing or differs.
 //   - An object belongs to one item. A second item that names it is refused for
 //     that manifest, with the owner's name, unless its policy takes the object
-//     over. A move neither deletes nor creates.
+//     over, or the owner's newest content does not name it any more. A move
+//     neither deletes nor creates.
 //   - An object that existed before, made by somebody else, is taken over as the
 //     policy allows, but never deleted, whichever item has it later.
 //   - Health is reported for an object only after the digest in the report was
@@ -64,8 +65,9 @@ const (
 	// defaultFieldManager owns the fields that Drover applies.
 	defaultFieldManager = "drover"
 
-	// parallelItems is the number of items worked on at once.
-	parallelItems = 8
+	// parallelItems is the number of items worked on at once. Mostly they wait, for
+	// the disk and for the API server, and what waits at the same time shares a sync.
+	parallelItems = 32
 	// parallelRequests is the number of requests at once for one item.
 	parallelRequests = 8
 )
@@ -117,6 +119,7 @@ type Engine struct {
 	bundles map[string]string            // digest of the bundle by digest of the content
 	list    uint64                       // counts calls of Sync
 
+	keeping   sync.Mutex // held while the record keptKey is written
 	names     namesOfList
 	followers map[locator][]follower // who wants to know of an object
 }
@@ -133,10 +136,13 @@ type item struct {
 	// may take it over once the other is not busy, unserved that a kind is missing,
 	// and again that one of them may have ended.
 	refused, moving, unserved, again bool
-	last                             *wire.Report           // nil until the first
-	published                        [reportBurst]time.Time // when the last reports went out, the newest first
-	sightings                        map[locator]sighting
-	followed                         []locator
+	// spare is what the item owns and content spareOf does not name.
+	spare     map[manifest.Identity]bool
+	spareOf   string
+	last      *wire.Report           // nil until the first
+	published [reportBurst]time.Time // when the last reports went out, the newest first
+	sightings map[locator]sighting
+	followed  []locator
 
 	rec     record
 	state   progress
@@ -160,6 +166,7 @@ type progress struct {
 	tendAt     time.Time     // when to compare an object that others changed
 	pruneAt    time.Time     // when to look at what is dropped or leaving
 	leaveEvery time.Duration
+	kept       bool   // for an item that is busy and shall have it
 	err        string // of the item as a whole
 	pruneErr   string
 	plan       *wire.PrunePlan

@@ -24,11 +24,13 @@ type claims struct {
 
 // claim registers the objects as the item's own, or says whose they are. An item
 // that the hub no longer lists gives way, since nothing else could ever free the
-// object, and so does one that the policy names to take from. Its record loses
-// the objects in settleClaims, when the new owner's is on disk.
+// object; so does one whose content no longer names it, even before that content
+// is applied whole, since two items may each wait for what the other gives up;
+// and so does one that the policy names to take from. Its record loses the
+// objects in settleClaims, when the new owner's is on disk.
 //
-// An item takes an object once for each digest: two that name each other do not
-// pass it to and fro.
+// By its policy an item takes an object once for each digest: two that name each
+// other do not pass it to and fro.
 func (e *Engine) claim(want wire.Item, s *progress, ids []manifest.Identity) claims {
 	from := make(map[string]bool)
 	for uid := range strings.SplitSeq(want.Policy.TakeFrom, ",") {
@@ -47,15 +49,17 @@ func (e *Engine) claim(want wire.Item, s *progress, ids []manifest.Identity) cla
 		owner := e.owners[id]
 		other := e.items[owner]
 		if owner != "" && owner != want.UID && other != nil {
-			mayTake := !other.listed || (from[owner] && !s.took[id])
+			free := !other.listed || other.spares(id)
+			mayTake := free || (from[owner] && !s.took[id])
 			if !mayTake || (other.busy && c.losers[owner] == nil) {
 				c.refused[id], c.moving[id] = other.want.Name, mayTake
+				e.items[want.UID].refused = true // now, so that no word of change is missed
 				continue
 			}
 			if s.took == nil {
 				s.took = make(map[manifest.Identity]bool)
 			}
-			s.took[id] = other.listed
+			s.took[id] = s.took[id] || !free
 			if held[owner] == nil {
 				held[owner] = other.rec.held()
 			}
@@ -96,7 +100,10 @@ func (e *Engine) settleClaims(c claims) error {
 			return slices.DeleteFunc(slices.Clone(objects), func(o object) bool { return lost[o.identity()] })
 		}
 		rec := loser.rec
-		rec.Inventory, rec.Dropped, rec.Complete = stay(rec.Inventory), stay(rec.Dropped), false
+		had := len(rec.Inventory)
+		rec.Inventory, rec.Dropped = stay(rec.Inventory), stay(rec.Dropped)
+		whole := len(rec.Inventory) == had // what it lost, its content had dropped
+		rec.Complete = rec.Complete && whole
 		err := e.save(loser, rec)
 		for i := range loser.results {
 			// What it still names is not its own any more: its next turn says so.
@@ -105,15 +112,47 @@ func (e *Engine) settleClaims(c claims) error {
 				loser.state.applyAt = time.Now()
 			}
 		}
+		if whole && !loser.state.pruneAt.IsZero() {
+			loser.state.pruneAt = time.Now() // its plan is smaller now
+		}
 		e.put(loser)
-		e.mu.Lock()
-		e.retry(loser)
-		e.mu.Unlock()
+		if !whole {
+			e.mu.Lock()
+			e.retry(loser)
+			e.mu.Unlock()
+		}
 		if err != nil {
 			return fmt.Errorf("work %s gives objects up: %w", loser.want.Name, err)
 		}
 	}
 	return nil
+}
+
+// offer lets other items take what the item owns and content digest does not
+// name. A manifest that cannot be read may name anything.
+func (e *Engine) offer(it *item, digest string, objects []object) {
+	spare := make(map[manifest.Identity]bool, len(objects))
+	for _, o := range objects {
+		spare[o.identity()] = true
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	more := false
+	for id := range spare {
+		more = more || it.spareOf != digest || !it.spare[id]
+	}
+	it.spare, it.spareOf = spare, digest
+	for _, other := range e.items {
+		if more && other != it && other.refused {
+			e.retry(other)
+		}
+	}
+}
+
+// spares says that the newest content of the item is known not to name an object
+// that it owns. It needs mu.
+func (it *item) spares(id manifest.Identity) bool {
+	return it.spareOf == it.want.Digest && it.spare[id] && !it.want.Deleting
 }
 
 // disown ends the item's claim to all objects but those in inventory, and lets
@@ -125,18 +164,27 @@ func (e *Engine) disown(uid string, inventory []object) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	freed := false
+	freed := make(map[manifest.Identity]bool)
 	for id, owner := range e.owners {
 		if owner == uid && !keep[id] {
 			delete(e.owners, id)
-			freed = true
+			freed[id] = true
 		}
 	}
-	if !freed {
+	if len(freed) == 0 {
 		return
 	}
 	for other, it := range e.items {
-		if other != uid && it.refused {
+		if other == uid {
+			continue
+		}
+		// A crash in a move may have left one object in two records.
+		for _, o := range it.rec.Inventory {
+			if id := o.identity(); freed[id] && e.owners[id] == "" {
+				e.owners[id] = other
+			}
+		}
+		if it.refused {
 			e.retry(it)
 		}
 	}
@@ -163,13 +211,59 @@ type namesOfList struct {
 	names map[string][]manifest.Identity // by digest of the content
 }
 
+// heir is the item to which an object goes that another one gives up.
+type heir struct {
+	uid, name string
+	has       bool // its record knows of the object already
+}
+
+// bequeath writes objects into the record of the item that names them, before
+// the item that had them forgets: the heir may go before it ever applied them,
+// and somebody must still own them then. It says false when that cannot be done
+// yet.
+func (e *Engine) bequeath(uid string, objects []object) (bool, error) {
+	e.mu.Lock()
+	it := e.items[uid]
+	if it == nil || !it.listed || it.busy || it.want.Deleting {
+		e.mu.Unlock()
+		return false, nil
+	}
+	it.busy = true
+	want := it.want
+	e.mu.Unlock()
+	left := slices.Clone(objects)
+	for i := range left {
+		left[i].Ordinal, left[i].Fields = 0, "" // of the manifest of another item
+	}
+	rec := it.rec
+	rec.Name, rec.UID, rec.Deleted = want.Name, want.UID, false
+	if rec.Complete {
+		rec.Dropped = unite(rec.Dropped, left) // not named by what is applied so far
+	} else {
+		rec.Inventory = unite(rec.Inventory, left)
+	}
+	err := e.save(it, rec)
+	if err == nil {
+		e.mu.Lock()
+		for _, o := range left {
+			e.owners[o.identity()] = uid
+		}
+		e.retry(it)
+		e.mu.Unlock()
+	}
+	e.put(it)
+	if err != nil {
+		return false, fmt.Errorf("hand objects over to work %s: %w", want.Name, err)
+	}
+	return true, nil
+}
+
 // elsewhere returns, for those of the objects that another listed item has or
-// names, the name of that item: they change hands instead of being deleted. The
-// error says that the content of another item cannot be read: what it names is
+// names, that item: they change hands instead of being deleted. The error says that the content of another item cannot be read: what it names is
 // not known, so nothing may be deleted yet.
-func (e *Engine) elsewhere(ctx context.Context, uid string, objects []object) (map[manifest.Identity]string, error) {
+func (e *Engine) elsewhere(ctx context.Context, uid string, objects []object) (map[manifest.Identity]heir, error) {
 	asked := make(map[manifest.Identity]bool, len(objects))
-	owner := make(map[manifest.Identity]string)
+	owner := make(map[manifest.Identity]heir)
 	e.mu.Lock()
 	if e.names.names == nil || e.names.list != e.list {
 		e.names = namesOfList{list: e.list, names: make(map[string][]manifest.Identity)}
@@ -179,7 +273,7 @@ func (e *Engine) elsewhere(ctx context.Context, uid string, objects []object) (m
 		id := o.identity()
 		asked[id] = true
 		if other := e.owners[id]; other != "" && other != uid && e.items[other] != nil {
-			owner[id] = e.items[other].want.Name
+			owner[id] = heir{other, e.items[other].want.Name, true}
 		}
 	}
 	var others []wire.Item
@@ -189,7 +283,7 @@ func (e *Engine) elsewhere(ctx context.Context, uid string, objects []object) (m
 			// A crash in a move may have left one object in two records.
 			for _, o := range it.rec.Inventory {
 				if id := o.identity(); asked[id] && !it.want.Deleting {
-					owner[id] = it.want.Name
+					owner[id] = heir{other, it.want.Name, true}
 				}
 			}
 		}
@@ -212,8 +306,8 @@ func (e *Engine) elsewhere(ctx context.Context, uid string, objects []object) (m
 			e.mu.Unlock()
 		}
 		for _, id := range ids {
-			if asked[id] {
-				owner[id] = other.Name
+			if asked[id] && !owner[id].has {
+				owner[id] = heir{other.UID, other.Name, false}
 			}
 		}
 	}

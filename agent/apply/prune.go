@@ -30,15 +30,16 @@ const (
 
 // verdicts is what removal would do with objects.
 type verdicts struct {
-	doomed  []object // would be deleted, or are being deleted; with their UIDs
-	passing []object // adopted ones that another item names
+	doomed  []object            // would be deleted, or are being deleted; with their UIDs
+	passing []object            // adopted ones, which stay
+	heirs   map[string][]object // what other items name and do not have yet, by their UIDs
 }
 
 // prune deletes what the item had and its content no longer names, when it may,
 // and follows what is on its way out. It does not wait until the objects are gone.
 func (e *Engine) prune(ctx context.Context, it *item, want wire.Item) {
 	s := &it.state
-	s.pruneAt, s.pruneErr, s.plan, s.remaining, s.left = time.Time{}, "", nil, nil, 0
+	s.pruneAt, s.pruneErr, s.plan, s.remaining, s.left, s.kept = time.Time{}, "", nil, nil, 0, false
 	err := e.decide(ctx, it, want)
 	if err == nil {
 		err = e.expel(ctx, it)
@@ -51,6 +52,9 @@ func (e *Engine) prune(ctx context.Context, it *item, want wire.Item) {
 		s.pruneErr = err.Error()
 		s.pruneAt = time.Now().Add(jitter(retryDelay(2, permanent(err))))
 	case len(it.rec.Leaving) > 0:
+		s.leaveEvery = nextInterval(s.leaveEvery, false)
+		s.pruneAt = time.Now().Add(s.leaveEvery)
+	case s.kept:
 		s.leaveEvery = nextInterval(s.leaveEvery, false)
 		s.pruneAt = time.Now().Add(s.leaveEvery)
 	case len(it.rec.Dropped) > 0:
@@ -74,15 +78,26 @@ func (e *Engine) decide(ctx context.Context, it *item, want wire.Item) error {
 			return nil
 		}
 	}
+	var kept []object
+	for heir, objects := range v.heirs {
+		handed, err := e.bequeath(heir, objects)
+		if err != nil {
+			return err
+		}
+		if !handed {
+			kept = append(kept, objects...)
+		}
+	}
 	rec := it.rec
-	rec.Dropped, rec.Leaving = nil, unite(rec.Leaving, v.doomed)
-	rec.Released = append(slices.Clone(rec.Released), v.passing...)
+	rec.Dropped, rec.Leaving = kept, unite(rec.Leaving, v.doomed)
+	rec.Released = unite(rec.Released, v.passing)
 	// The disk knows what is to go before any of it goes.
 	if err := e.save(it, rec); err != nil {
 		return err
 	}
 	e.disown(want.UID, it.rec.owned())
 	it.state.leaveEvery = 0
+	it.state.kept = len(kept) > 0
 	return nil
 }
 
@@ -215,14 +230,20 @@ func (e *Engine) judgeAll(ctx context.Context, uid string, objects []object, opt
 			return v, fmt.Errorf("look at %s before removing it: %w", o.identity(), err)
 		}
 		live, owner := sights[i].seen, owners[o.identity()]
-		switch judge(o, live, option, owner) {
+		switch judge(o, live, option, owner.name) {
 		case fateDelete, fateWait:
 			o.UID = live.uid
 			v.doomed = append(v.doomed, o)
 		case fateRelease:
-			if o.Adopted && owner != "" {
-				o.UID = live.uid
+			o.UID = live.uid
+			if o.Adopted {
 				v.passing = append(v.passing, o)
+			}
+			if owner.uid != "" && !owner.has {
+				if v.heirs == nil {
+					v.heirs = make(map[string][]object)
+				}
+				v.heirs[owner.uid] = append(v.heirs[owner.uid], o)
 			}
 		case fateGone:
 		}

@@ -60,6 +60,7 @@ func (e *Engine) begin(it *item, want wire.Item) {
 		it.results = resultsOf(it.rec)
 		it.state.pollAt = time.Now()
 		e.follow(want.UID, it.results)
+		e.offer(it, want.Digest, it.rec.Dropped)
 		if len(it.rec.Dropped)+len(it.rec.Leaving) > 0 {
 			it.state.pruneAt = time.Now()
 		}

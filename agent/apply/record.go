@@ -34,8 +34,9 @@ type record struct {
 	Inventory []object `json:"inventory,omitempty"`
 	// Dropped is what the content of Complete no longer names and what waits for
 	// the word to be deleted. Leaving is what was decided to be deleted, and may
-	// still exist; nobody owns it. Released are adopted objects that another item
-	// names now: it learns here that they are not its own.
+	// still exist; nobody owns it. Released are adopted objects that the item gave
+	// up and that stay: whoever names them next learns here that they are not ours
+	// to delete, which the object itself does not tell any more.
 	Dropped  []object `json:"dropped,omitempty"`
 	Leaving  []object `json:"leaving,omitempty"`
 	Released []object `json:"released,omitempty"`
@@ -137,6 +138,9 @@ func unite(old, planned []object) []object {
 	}
 	for _, o := range planned {
 		byID[o.identity()] = o
+	}
+	if len(byID) == 0 {
+		return nil
 	}
 	united := make([]object, 0, len(byID))
 	for _, o := range byID {

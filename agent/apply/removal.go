@@ -52,7 +52,10 @@ func (e *Engine) remove(ctx context.Context, log *zap.Logger, it *item, want wir
 	if err == nil && it.rec.Approved && len(it.rec.Inventory) == 0 {
 		rec := it.rec
 		rec.Complete, rec.Manifests, rec.Rules, rec.Total, rec.Deleted = false, nil, nil, 0, true
-		if err = e.save(it, rec); err == nil {
+		if err = e.remember(rec.Released); err == nil {
+			err = e.save(it, rec)
+		}
+		if err == nil {
 			e.disown(want.UID, nil)
 			log.Info("work removed")
 			*s = progress{}
@@ -126,7 +129,7 @@ func (e *Engine) approveRemoval(ctx context.Context, it *item, want wire.Item) e
 	}
 	rec := it.rec
 	rec.Approved = true
-	rec.Released = append(slices.Clone(rec.Released), v.passing...)
+	rec.Released = unite(rec.Released, v.passing)
 	return e.save(it, rec)
 }
 
@@ -201,7 +204,7 @@ func neverMade(o object, err error) bool { return o.UID == "" && apierrors.IsSer
 
 // giveUpAll removes or releases objects, several at once. The error says that the
 // API server does not answer.
-func (e *Engine) giveUpAll(ctx context.Context, objects []object, option work.DeleteOption, owners map[manifest.Identity]string) ([]outcome, error) {
+func (e *Engine) giveUpAll(ctx context.Context, objects []object, option work.DeleteOption, owners map[manifest.Identity]heir) ([]outcome, error) {
 	outcomes := make([]outcome, len(objects))
 	var present []int
 	var asked []object
@@ -228,13 +231,14 @@ func (e *Engine) giveUpAll(ctx context.Context, objects []object, option work.De
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallelRequests)
+	heirs := make(map[string][]int)
 	for n, i := range present {
 		o, out := asked[n], &outcomes[i]
 		if out.err = sights[n].err; out.err != nil {
 			continue
 		}
 		out.live = sights[n].seen
-		switch judge(o, out.live, option, owners[o.identity()]) {
+		switch judge(o, out.live, option, owners[o.identity()].name) {
 		case fateWait:
 		case fateDelete:
 			group.Go(func() error {
@@ -248,8 +252,27 @@ func (e *Engine) giveUpAll(ctx context.Context, objects []object, option work.De
 				}
 				return nil
 			})
-		default:
+		case fateRelease:
+			if owner := owners[o.identity()]; owner.uid != "" && !owner.has {
+				heirs[owner.uid] = append(heirs[owner.uid], n)
+				continue
+			}
 			out.done = true
+		case fateGone:
+			out.done = true
+		}
+	}
+	for uid, members := range heirs {
+		var left []object
+		for _, n := range members {
+			o := asked[n]
+			o.UID = sights[n].seen.uid
+			left = append(left, o)
+		}
+		handed, err := e.bequeath(uid, left)
+		for _, n := range members {
+			out := &outcomes[present[n]]
+			out.done, out.err = handed, err
 		}
 	}
 	return outcomes, group.Wait()

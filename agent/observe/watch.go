@@ -24,7 +24,10 @@ const (
 	brief = time.Second
 	// fewNew is how many objects that were not looked at yet are read one by one
 	// instead of listing again.
-	fewNew        = 20
+	fewNew = 20
+	// gather is between two interruptions of a stream: objects that come one after
+	// the other are looked at together. The first after a pause is so at once.
+	gather        = 250 * time.Millisecond
 	parallelReads = 4
 )
 
@@ -86,7 +89,13 @@ func (w *watch) run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case interrupted, err == nil && time.Since(began) > brief:
+		case interrupted:
+			failures = 0
+			if !sleep(ctx, gather-time.Since(began)) {
+				return
+			}
+			continue
+		case err == nil && time.Since(began) > brief:
 			failures = 0
 			continue
 		case expired(err):
@@ -119,6 +128,21 @@ func (w *watch) interruptible(ctx context.Context) (context.Context, context.Can
 	w.restart = cancel
 	w.mu.Unlock()
 	return sctx, cancel
+}
+
+// sleep waits, and says whether ctx goes on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
 }
 
 func backOff(failures int) time.Duration {

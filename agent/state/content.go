@@ -14,8 +14,6 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
-
-	"github.com/drover-io/drover/shared/durable"
 )
 
 const digestPrefix = "sha256:"
@@ -52,7 +50,9 @@ func (d *Dir) Content(digest string) ([]byte, error) {
 	return nil, fmt.Errorf("read content %s: damaged: %w", digest, fs.ErrNotExist)
 }
 
-// PutContent stores data after checking that digest names it.
+// PutContent stores data after checking that digest names it. It survives a power
+// cut together with the first record that is saved afterwards: what is lost the hub
+// gives again.
 func (d *Dir) PutContent(digest string, data []byte) error {
 	file, err := d.contentFile(digest)
 	if err != nil {
@@ -61,7 +61,7 @@ func (d *Dir) PutContent(digest string, data []byte) error {
 	if got := Digest(data); got != digest {
 		return fmt.Errorf("%w: asked for %s, got %d bytes of %s", ErrDigest, digest, len(data), got)
 	}
-	return durable.WriteFile(file, data, fileMode)
+	return d.journal.add(entry{what: entryWrite, name: "content/" + filepath.Base(file), data: data})
 }
 
 // CollectContent removes all content that keep does not name, and returns how

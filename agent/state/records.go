@@ -13,8 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/drover-io/drover/shared/durable"
 )
 
 // record is the data of a file in records/. Its body belongs to the part of the
@@ -58,25 +56,30 @@ func (d *Dir) LoadRecords() (map[string][]byte, error) {
 	return records, nil
 }
 
-// SaveRecord replaces the record of key. body must be JSON.
+// SaveRecord replaces the record of key and returns when that survives a power cut.
+// body must be JSON. Calls for one key come one after the other.
 func (d *Dir) SaveRecord(key string, body []byte) error {
 	if key == "" {
 		return errors.New("save record: empty key")
 	}
-	return writeJSON(filepath.Join(d.path, "records", recordName(key)), record{Key: key, Body: body})
+	name := "records/" + recordName(key)
+	raw, err := encodeJSON(name, record{Key: key, Body: body})
+	if err != nil {
+		return err
+	}
+	return d.journal.put(entry{what: entryWrite, name: name, data: raw})
 }
 
 // DeleteRecord removes the record of key; a missing one is no error.
 func (d *Dir) DeleteRecord(key string) error {
-	dir := filepath.Join(d.path, "records")
-	err := os.Remove(filepath.Join(dir, recordName(key)))
-	switch {
+	name := "records/" + recordName(key)
+	switch _, err := os.Lstat(filepath.Join(d.path, name)); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return fmt.Errorf("delete record: %w", err)
 	}
-	return durable.SyncDir(dir)
+	return d.journal.put(entry{what: entryRemove, name: name})
 }
 
 // recordName is readable for the usual keys, UIDs; any other key is hashed, so

@@ -6,13 +6,15 @@
 // record an applied item.
 //
 // Every write replaces a whole file, so a crash at any moment leaves the old
-// content or the new. One process owns the directory at a time.
+// content or the new. Records and content are many and small: a journal makes those
+// of a moment durable with one sync. One process owns the directory at a time.
 //
 // Layout below the state dir:
 //
 //	lock              held by the running agent; holds its process id
 //	desired-signed.json  the last desired state, in the hub's signature
 //	desired.json      the same of a hub that does not sign
+//	journal           what of the two below is not synced yet; empty after a proper end
 //	content/<hex>     content blobs, named by SHA-256; a cache of the hub
 //	records/<key>     what was applied for each item; lost records cannot be rebuilt
 package state
@@ -53,6 +55,7 @@ type Dir struct {
 	log  *zap.Logger
 	lock *os.File
 
+	journal *journal
 	checked sync.Map // digests of content that OpenContent need not check again
 }
 
@@ -76,15 +79,19 @@ func Open(path string, log *zap.Logger) (*Dir, error) {
 	}
 	d := &Dir{path: path, log: log, lock: lock}
 	d.removeLeftovers()
+	if d.journal, err = openJournal(path, log); err != nil {
+		lock.Close()
+		return nil, err
+	}
 	return d, nil
 }
 
 // Path is the directory given to Open.
 func (d *Dir) Path() string { return d.path }
 
-// Close releases the lock. The lock file stays: removing it would let two
-// processes hold locks on different files of one name.
-func (d *Dir) Close() error { return d.lock.Close() }
+// Close ends all writing and releases the lock. The lock file stays: removing it
+// would let two processes hold locks on different files of one name.
+func (d *Dir) Close() error { return errors.Join(d.journal.close(), d.lock.Close()) }
 
 func lockDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, fileMode)
@@ -186,13 +193,21 @@ func readJSON(file, hint string) (json.RawMessage, error) {
 }
 
 func writeJSON(file string, data any) error {
+	raw, err := encodeJSON(file, data)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(file, raw, fileMode)
+}
+
+func encodeJSON(file string, data any) ([]byte, error) {
 	body, err := json.Marshal(data)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", filepath.Base(file), err)
+		return nil, fmt.Errorf("encode %s: %w", filepath.Base(file), err)
 	}
 	raw, err := json.Marshal(envelope{Version: formatVersion, Data: body})
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", filepath.Base(file), err)
+		return nil, fmt.Errorf("encode %s: %w", filepath.Base(file), err)
 	}
-	return durable.WriteFile(file, raw, fileMode)
+	return raw, nil
 }

@@ -6,6 +6,7 @@ package delivery
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -112,7 +113,7 @@ func (d *Delivery) HasBundle(cluster, digest string) bool {
 
 // serveContent gives a cluster the content of its own works and no other.
 func (d *Delivery) serveContent(ctx context.Context, cluster string, request []byte) *nats.Msg {
-	content, err := d.content(ctx, cluster, request)
+	content, err := d.answerContent(ctx, cluster, request)
 	if err != nil {
 		m := nats.NewMsg("")
 		m.Header.Set(wire.HeaderError, err.Error())
@@ -121,16 +122,46 @@ func (d *Delivery) serveContent(ctx context.Context, cluster string, request []b
 	return &nats.Msg{Data: content}
 }
 
-func (d *Delivery) content(ctx context.Context, cluster string, request []byte) ([]byte, error) {
+func (d *Delivery) answerContent(ctx context.Context, cluster string, request []byte) ([]byte, error) {
 	var req wire.ContentRequest
 	if err := json.Unmarshal(request, &req); err != nil {
 		return nil, fmt.Errorf("content: %w", err)
 	}
+	switch n := len(req.Digests); {
+	case n == 0:
+		return d.content(ctx, cluster, req.Digest)
+	case n > wire.MaxContents:
+		return nil, fmt.Errorf("content: %d digests in one request, at most %d", n, wire.MaxContents)
+	}
+	return json.Marshal(d.contents(ctx, cluster, req.Digests))
+}
+
+// contents answers as many of the first digests as one message can hold.
+func (d *Delivery) contents(ctx context.Context, cluster string, digests []string) wire.Contents {
+	const around = 512 // bytes of JSON around each content
+	var answer wire.Contents
+	room := wire.MaxPayload - 4096
+	for _, digest := range digests {
+		c := wire.Content{Digest: digest}
+		data, err := d.content(ctx, cluster, digest)
+		if err != nil {
+			c.Error = err.Error()
+		}
+		c.Data = data
+		if room -= base64.StdEncoding.EncodedLen(len(data)) + around; room < 0 {
+			break
+		}
+		answer.Contents = append(answer.Contents, c)
+	}
+	return answer
+}
+
+func (d *Delivery) content(ctx context.Context, cluster, digest string) ([]byte, error) {
 	d.mu.Lock()
 	var names []string
 	if x := d.clusters[cluster]; x != nil {
 		for name, e := range x.items {
-			if e.item.Digest == req.Digest {
+			if e.item.Digest == digest {
 				names = append(names, name)
 			}
 		}
@@ -150,7 +181,7 @@ func (d *Delivery) content(ctx context.Context, cluster string, request []byte) 
 			continue
 		}
 		content, err := contentOfSpec(w.Spec, b)
-		if err == nil && digestOf(content) == req.Digest {
+		if err == nil && digestOf(content) == digest {
 			return content, nil
 		}
 	}

@@ -209,6 +209,20 @@ func TestIsolation(t *testing.T) {
 			t.Errorf("%q gave %s", digest, m.Data)
 		}
 	}
+	m = h.ask("shop-1", wire.ServiceContent, wire.ContentRequest{Digests: []string{other.Digest, own.Digest, ""}})
+	var several wire.Contents
+	if err := json.Unmarshal(m.Data, &several); err != nil || len(several.Contents) != 3 {
+		t.Fatalf("several: %s, %v", m.Data, err)
+	}
+	for i, c := range several.Contents {
+		if ok := i == 1; ok != (digestOf(c.Data) == own.Digest) || ok != (c.Error == "") || ok != (len(c.Data) > 0) {
+			t.Errorf("of several, %d: %+v", i, c)
+		}
+	}
+	m = h.ask("shop-1", wire.ServiceContent, wire.ContentRequest{Digests: make([]string, wire.MaxContents+1)})
+	if m.Header.Get(wire.HeaderError) == "" {
+		t.Errorf("too many gave %s", m.Data)
+	}
 	m = h.ask("shop-1", wire.ServiceContent, "not a request")
 	if m.Header.Get(wire.HeaderError) == "" {
 		t.Errorf("garbage gave %s", m.Data)

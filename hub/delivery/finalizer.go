@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/cluster"
@@ -59,39 +62,65 @@ func (d *Delivery) followClustersOnce(ctx context.Context) error {
 
 var errLookAgain = errors.New("look again")
 
-// keepFinalizers does what the events of w ask for. When that fails for one the
-// others have their turn all the same, and then all are looked at anew.
+// parallelKeeps is how many works get or lose their finalizer at the same time: the
+// store writes those of a moment as one batch.
+const parallelKeeps = 64
+
+// keepFinalizers does what the events of w ask for, those of different works at the
+// same time. When that fails for one the others have their turn all the same, and
+// then all are looked at anew.
 func (d *Delivery) keepFinalizers(ctx context.Context, w *store.Watcher) error {
-	next, failed := ctx, false
+	next, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var failed atomic.Bool
+	var again *time.Timer // guarded by failed
+	var g errgroup.Group
+	g.SetLimit(parallelKeeps)
+	defer func() {
+		g.Wait() //nolint:errcheck // the functions return nil
+		if again != nil {
+			again.Stop()
+		}
+	}()
 	for {
 		ev, err := w.Next(next)
 		if err != nil {
-			if failed && next.Err() != nil && ctx.Err() == nil {
+			if failed.Load() && next.Err() != nil && ctx.Err() == nil {
 				return errLookAgain
 			}
 			return err
 		}
-		switch {
-		case ev.Type == store.Bookmark:
-		case ev.Entry.Key.Resource != work.Resource:
-			if ev.Type != store.Modified {
-				err = d.keepAll(ctx, ev.Entry.Key.Name)
-			}
-		case ev.Type != store.Deleted:
-			err = d.keepFinalizer(ctx, ev.Entry)
-		}
-		if err == nil || ctx.Err() != nil {
+		keep := d.keepEvent(ev)
+		if keep == nil {
 			continue
 		}
-		d.cfg.Log.Warn("finalizer not set, will try again", zap.String("name", ev.Entry.Key.Name),
-			zap.String("cluster", ev.Entry.Key.Namespace), zap.Error(err))
-		if !failed {
-			var cancel context.CancelFunc
-			next, cancel = context.WithTimeout(ctx, failedInterval)
-			defer cancel()
-			failed = true
-		}
+		g.Go(func() error {
+			err := keep(ctx)
+			if err == nil || ctx.Err() != nil {
+				return nil
+			}
+			d.cfg.Log.Warn("finalizer not set, will try again", zap.String("name", ev.Entry.Key.Name),
+				zap.String("cluster", ev.Entry.Key.Namespace), zap.Error(err))
+			if failed.CompareAndSwap(false, true) {
+				again = time.AfterFunc(failedInterval, cancel)
+			}
+			return nil
+		})
 	}
+}
+
+// keepEvent is what an event asks for, nil for nothing.
+func (d *Delivery) keepEvent(ev store.Event) func(context.Context) error {
+	switch {
+	case ev.Type == store.Bookmark:
+	case ev.Entry.Key.Resource != work.Resource:
+		if ev.Type != store.Modified {
+			return func(ctx context.Context) error { return d.keepAll(ctx, ev.Entry.Key.Name) }
+		}
+	case ev.Type != store.Deleted && d.needsKeeping(ev.Entry):
+		return func(ctx context.Context) error { return d.keepFinalizer(ctx, ev.Entry) }
+	}
+	return nil
 }
 
 func (d *Delivery) keepAll(ctx context.Context, cluster string) error {
@@ -115,6 +144,12 @@ func HasAgent(s *store.Store, name string) bool {
 		}
 	}
 	return true
+}
+
+// needsKeeping says whether keepFinalizer has something to do for a work.
+func (d *Delivery) needsKeeping(e store.Entry) bool {
+	has, deleting := hasFinalizer(e.Header.Finalizers), !e.Header.DeletionTimestamp.IsZero()
+	return has == deleting && HasAgent(d.cfg.Store, e.Key.Namespace) == !has
 }
 
 // keepFinalizer puts the finalizer on a work of a cluster with an agent, and takes

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -358,4 +359,22 @@ func TestRevisions(t *testing.T) {
 	list(maxRevisions)
 	h.must(h.d.collectOnce(ctx, time.Now().Add(UndoFor+time.Hour)))
 	list(0)
+}
+
+// TestRevisionPrefix: the revisions of a work are found by their names.
+func TestRevisionPrefix(t *testing.T) {
+	t.Parallel()
+	const uid = "0d3ed9b1-6a2c-4c59-8d5f-0f6c9a1e7b11"
+	for _, name := range []string{"w", "w-1", strings.Repeat("x", 194), strings.Repeat("x.-", 65) + "x", strings.Repeat("x", 253)} {
+		for _, id := range []string{uid, strings.ReplaceAll(uid, "-", ""), ""} {
+			for _, reason := range []string{fleet.RevisionDeleted, fleet.RevisionManifestsDropped} {
+				if got := revisionName(name, id, math.MaxInt64, reason); !strings.HasPrefix(got, revisionPrefix(name)) {
+					t.Errorf("%s does not begin with %s", got, revisionPrefix(name))
+				}
+			}
+		}
+	}
+	if strings.HasPrefix(revisionName("w-10", uid, 1, fleet.RevisionDeleted), revisionPrefix("w-1")) {
+		t.Error("work w-1 reads the revisions of w-10")
+	}
 }

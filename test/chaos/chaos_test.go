@@ -36,13 +36,13 @@ import (
 var (
 	seeds = flag.Int("seeds", 40, "how many random plans")
 	first = flag.Uint64("first-seed", 0, "the first seed; 0 takes one from the clock")
+	// More plans beside each other make the whole faster, and each of them meets
+	// as many failures: those go on until the last plan ends.
+	together = flag.Int("together", 20, "how many plans run beside each other, under the same failures")
 
 	binaries string
 	shared   = &kube.Shared{}
 )
-
-// together is how many plans run beside each other, under the same failures.
-const together = 20
 
 // settleLimit bounds the time from the last failure until everything is as it must be.
 const settleLimit = 90 * time.Second
@@ -83,8 +83,8 @@ func TestChaos(t *testing.T) {
 		seed = uint64(time.Now().UnixNano()) % 1e9
 	}
 	began := time.Now()
-	for done := 0; done < *seeds && !t.Failed(); done += together {
-		n := min(together, *seeds-done)
+	for done := 0; done < *seeds && !t.Failed(); done += *together {
+		n := min(*together, *seeds-done)
 		w.batch(t, seed, n)
 		seed += uint64(n)
 		t.Logf("%d plans, the last of seed %d, after %s", done+n, seed-1, time.Since(began).Round(time.Second))
@@ -245,7 +245,7 @@ func (r *runner) configMap(name, value string) map[string]any {
 }
 
 func (r *runner) manifestWork(s step, value string) *unstructured.Unstructured {
-	var manifests []any
+	manifests := []any{} // null is not a list
 	for _, name := range s.names {
 		manifests = append(manifests, r.configMap(name, value))
 	}

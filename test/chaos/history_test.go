@@ -37,7 +37,7 @@ type history struct {
 	newest   map[string]int   // "object/work": newest counter seen
 	foreign  map[string]bool  // UIDs that somebody else made
 	killed   map[string]bool  // UIDs that somebody else deleted
-	orphaned map[string]bool  // objects that a deleted work may have left
+	orphaned map[string]bool  // objects that a work may have left by its option Orphan
 
 	digests  map[string]string // "UID of work/generation"
 	observed map[string]int64  // by UID of work
@@ -89,6 +89,13 @@ func (h *history) putting(s step) string {
 	value := fmt.Sprintf("%s/%d", s.work, h.counter)
 	h.written[value] = true
 	h.end(s.work, s.names)
+	// Content with the option Orphan leaves what it no longer names, as it leaves
+	// all when it is deleted: the option is of the content, not of the object.
+	for _, sp := range h.spans {
+		if s.orphan && sp.work == s.work && !slices.Contains(s.names, sp.object) {
+			h.orphaned[sp.object] = true
+		}
+	}
 	h.note("%s value=%s", s, value)
 	return value
 }
@@ -192,7 +199,7 @@ func sameObject(a, b *unstructured.Unstructured) bool {
 func owners(u *unstructured.Unstructured) string {
 	var all []string
 	for _, m := range u.GetManagedFields() {
-		all = append(all, m.Manager+"/"+string(m.Operation)+"/"+string(m.FieldsV1.Raw))
+		all = append(all, m.Manager+"/"+string(m.Operation)+"/"+m.FieldsV1.GetRawString())
 	}
 	slices.Sort(all)
 	return strings.Join(all, " ")

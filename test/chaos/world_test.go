@@ -164,17 +164,22 @@ func (w *world) inform(t *testing.T, c dynamic.Interface, r schema.GroupVersionR
 	return i.GetStore()
 }
 
-// disturbances is how often something fails under one batch: often enough to
-// meet every step, and not so often that nobody ever gets anywhere.
+// disturbances is how often something fails in quick succession under one batch:
+// often enough to meet every step. Later failures are rarer, so that a batch that
+// takes long gets somewhere.
 const disturbances = 8
 
-// disturb kills and cuts at random, and leaves everything running.
+// disturb kills and cuts at random until ctx ends, and leaves everything running.
 func (w *world) disturb(ctx context.Context, t *testing.T, r *rand.Rand, log func(string)) {
-	for range disturbances {
+	for n := 0; ; n++ {
+		pause := time.Duration(200+r.IntN(1000)) * time.Millisecond
+		if n >= disturbances {
+			pause *= 3
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(time.Duration(200+r.IntN(1000)) * time.Millisecond): // when it happens is the point
+		case <-time.After(pause): // when it happens is the point
 		}
 		d := time.Duration(r.IntN(1500)) * time.Millisecond
 		switch n := r.IntN(10); {

@@ -41,6 +41,7 @@ type options struct {
 	drifts    int
 	driftWait time.Duration
 	settle    time.Duration
+	bundle    int
 }
 
 func main() {
@@ -54,6 +55,7 @@ func main() {
 	flag.IntVar(&o.drifts, "drifts", 10, "foreign edits whose repair is awaited, all at once")
 	flag.DurationVar(&o.driftWait, "drift-wait", 7*time.Minute, "limit of that wait")
 	flag.DurationVar(&o.settle, "settle", 20*time.Second, "idle time before memory is read")
+	flag.IntVar(&o.bundle, "bundle", 0, "ConfigMaps of a bundle, applied last and by Drover only")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -109,7 +111,7 @@ func measure(ctx context.Context, o options, dir string, managed *kube.Cluster, 
 		return nil, err
 	}
 	defer s.unfollow()
-	for _, phase := range []func(context.Context) error{s.idle, s.lightLoad, s.bursts, s.fieldStatus, s.drift} {
+	for _, phase := range []func(context.Context) error{s.idle, s.lightLoad, s.bursts, s.fieldStatus, s.drift, s.bundlePhase} {
 		if err := phase(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
@@ -142,7 +144,7 @@ func print(columns []*figures) {
 	}
 	a, b := columns[0], columns[1]
 	fmt.Printf("\n%-46s %12s %12s %8s\n%s\n", "p50, or the figure", a.name, b.name, "ratio", strings.Repeat("-", 82))
-	for i := range a.rows {
+	for i := range min(len(a.rows), len(b.rows)) {
 		x, y := a.rows[i], b.rows[i]
 		ratio := y.value / x.value
 		if x.more {

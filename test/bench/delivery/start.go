@@ -54,6 +54,9 @@ func startDrover(ctx context.Context, o options, dir string, managed *kube.Clust
 		return nil, nil, errors.Join(err, stops.run())
 	}
 	s, err := newSystem("Drover", "drover-bench", cfg, agent)
+	if s != nil {
+		s.hub = hub
+	}
 	return s, func() { _ = stops.run() }, err
 }
 

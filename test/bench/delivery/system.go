@@ -35,6 +35,7 @@ type system struct {
 	figures
 	namespace string // of the objects on the managed cluster
 	agent     *local.Process
+	hub       *local.Hub                // nil but for Drover
 	works     dynamic.ResourceInterface // on the hub
 	maps      dynamic.ResourceInterface // on the managed cluster
 
@@ -66,7 +67,8 @@ func (s *system) unfollow() {
 }
 
 // workKeys says what a work's status proves: "applied/NAME=VALUE" once Applied
-// speaks of the present generation, "field/NAME=VALUE" for a feedback value.
+// speaks of the present generation, "whole/NAME" the same for a work without
+// manifests of its own, "field/NAME=VALUE" for a feedback value.
 func workKeys(u *unstructured.Unstructured) (keys []string) {
 	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
 	for _, c := range conditions {
@@ -76,7 +78,10 @@ func workKeys(u *unstructured.Unstructured) (keys []string) {
 			continue
 		}
 		manifests, _, _ := unstructured.NestedSlice(u.Object, "spec", "workload", "manifests")
-		if len(manifests) == 1 {
+		switch len(manifests) {
+		case 0:
+			keys = append(keys, "whole/"+u.GetName())
+		case 1:
 			v, _, _ := unstructured.NestedString(manifests[0].(map[string]any), "data", "value")
 			keys = append(keys, "applied/"+u.GetName()+"="+v)
 		}
@@ -197,6 +202,7 @@ func (s *system) bursts(ctx context.Context) error {
 		if err := g.Wait(); err != nil {
 			return err
 		}
+		created := time.Since(began)
 		last := func(r *recorder, prefix string) (time.Duration, error) {
 			var latest time.Time
 			for _, key := range keys {
@@ -218,7 +224,9 @@ func (s *system) bursts(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		rate := float64(n) / object.Seconds()
+		rate := float64(n) / created.Seconds()
+		s.add(fmt.Sprintf("burst of %d works: created/s", n), rate, true, "%.1f/s, the last after %.2f s", rate, created.Seconds())
+		rate = float64(n) / object.Seconds()
 		s.add(fmt.Sprintf("burst of %d works: objects/s", n), rate, true, "%.1f/s, the last after %.2f s", rate, object.Seconds())
 		rate = float64(n) / applied.Seconds()
 		s.add(fmt.Sprintf("burst of %d works: Applied on the hub/s", n), rate, true, "%.1f/s, the last after %.2f s", rate, applied.Seconds())
