@@ -13,8 +13,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -31,6 +29,7 @@ import (
 
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/test/kube"
+	"github.com/drover-io/drover/test/local"
 )
 
 var (
@@ -47,34 +46,7 @@ var (
 // settleLimit bounds the time from the last failure until everything is as it must be.
 const settleLimit = 90 * time.Second
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipping random failures in short mode")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "drover-chaos-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-tags", "nobadger,nomysql,nopgx", "-o", dir+string(filepath.Separator),
-		"./hub/cmd/drover-hub", "./agent/cmd/drover-agent", "./hub/cmd/drover")
-	build.Dir = filepath.Join("..", "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the programs:", err)
-		return 1
-	}
-	binaries = dir
-	return shared.Main(m)
-}
+func TestMain(m *testing.M) { os.Exit(local.Main(&binaries, func() int { return shared.Main(m) })) }
 
 func TestChaos(t *testing.T) {
 	w := newWorld(t)

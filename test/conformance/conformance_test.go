@@ -33,36 +33,11 @@ import (
 var (
 	update = flag.Bool("update", false, "rewrite testdata/differences.txt; new ones still need a reason")
 	shared kube.Shared
-	hubDir string // of the programs under test
+	// binaries is the folder of the programs under test.
+	binaries string
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipping the comparison with a kube-apiserver in short mode")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "drover-conformance-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-tags", "nobadger,nomysql,nopgx", "-o", dir+string(filepath.Separator), "./hub/cmd/drover-hub")
-	build.Dir = filepath.Join("..", "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the hub:", err)
-		return 1
-	}
-	hubDir = dir
-	return shared.Main(m)
-}
+func TestMain(m *testing.M) { os.Exit(local.Main(&binaries, func() int { return shared.Main(m) })) }
 
 // command is one line of the script.
 type command struct {
@@ -76,7 +51,7 @@ func TestSameAsKubernetes(t *testing.T) {
 	t.Parallel()
 	commands := readScript(t)
 	kubernetes := shared.Cluster(t).Kubeconfig
-	hub, err := local.Programs(hubDir).StartHub(t.Context(), t.TempDir(), "127.0.0.1:0")
+	hub, err := local.Programs(binaries).StartHub(t.Context(), t.TempDir(), "127.0.0.1:0")
 	t.Cleanup(func() {
 		if hub.Process != nil {
 			hub.Process.Kill()

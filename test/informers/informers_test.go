@@ -62,7 +62,7 @@ func TestInformers(t *testing.T) {
 		h.Process.Kill()
 		stop()
 		writers.Wait()
-		if err := h.Start(t.Context(), address, unlimited()...); err != nil {
+		if err := h.Start(t.Context(), address, local.Unlimited()...); err != nil {
 			t.Fatalf("start %d: %v", i, err)
 		}
 	}

@@ -7,11 +7,7 @@ package informers
 
 import (
 	"context"
-	"flag"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -30,33 +26,7 @@ import (
 // binaries is the folder of the program under test.
 var binaries string //nolint:gochecknoglobals // set once, before any test
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipping tests with the real hub in short mode")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "drover-informers-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-tags", "nobadger,nomysql,nopgx", "-o", dir+string(filepath.Separator), "./hub/cmd/drover-hub")
-	build.Dir = filepath.Join("..", "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the hub:", err)
-		return 1
-	}
-	binaries = dir
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(local.Main(&binaries, m.Run)) }
 
 // patience bounds every wait; it is reached only when the test fails.
 const patience = 60 * time.Second
@@ -101,12 +71,9 @@ func (k kind) object(name string) *unstructured.Unstructured {
 	return u
 }
 
-// unlimited lets one user write as fast as the hub can.
-func unlimited() []string { return []string{"--api-rate=1000000", "--api-burst=1000000"} }
-
 func startHub(t *testing.T) *local.Hub {
 	t.Helper()
-	h, err := local.Programs(binaries).StartHub(t.Context(), t.TempDir(), "127.0.0.1:0", unlimited()...)
+	h, err := local.Programs(binaries).StartHub(t.Context(), t.TempDir(), "127.0.0.1:0", local.Unlimited()...)
 	if h.Process != nil {
 		t.Cleanup(func() {
 			h.Process.Stop(20 * time.Second)

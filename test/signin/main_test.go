@@ -6,7 +6,6 @@ package signin
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -19,38 +18,13 @@ import (
 	"time"
 
 	"github.com/drover-io/drover/test/kube"
+	"github.com/drover-io/drover/test/local"
 )
 
 // binaries is the folder of the programs under test.
 var binaries string //nolint:gochecknoglobals // set once, before any test
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipping end-to-end tests in short mode")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "drover-signin-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-tags", "nobadger,nomysql,nopgx", "-o", dir+string(filepath.Separator), "./hub/cmd/drover-hub", "./hub/cmd/drover")
-	build.Dir = filepath.Join("..", "..")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build the programs:", err)
-		return 1
-	}
-	binaries = dir
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(local.Main(&binaries, m.Run)) }
 
 // hub is a running drover-hub.
 type hub struct {

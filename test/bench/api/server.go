@@ -54,12 +54,12 @@ func (h *hubServer) name() string { return "hub" }
 
 func (h *hubServer) start(ctx context.Context) (err error) {
 	if h.hub != nil {
-		return h.hub.Start(ctx, h.hub.Address(), unlimited()...)
+		return h.hub.Start(ctx, h.hub.Address(), local.Unlimited()...)
 	}
 	if err := os.MkdirAll(h.dir, 0o700); err != nil {
 		return err
 	}
-	if h.hub, err = local.Programs(h.bin).StartHub(ctx, h.dir, "127.0.0.1:0", unlimited()...); err != nil {
+	if h.hub, err = local.Programs(h.bin).StartHub(ctx, h.dir, "127.0.0.1:0", local.Unlimited()...); err != nil {
 		return err
 	}
 	c, err := newClient(h)
@@ -69,10 +69,6 @@ func (h *hubServer) start(ctx context.Context) (err error) {
 	defer c.close()
 	return addNamespace(ctx, c.dynamic)
 }
-
-// unlimited lets one user send as much as the hub can answer. The kube-apiserver
-// limits nobody of the group system:masters.
-func unlimited() []string { return []string{"--api-rate=1000000", "--api-burst=1000000"} }
 
 func (h *hubServer) stop() error {
 	if h.hub != nil && h.hub.Process != nil {
