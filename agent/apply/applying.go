@@ -26,6 +26,7 @@ type task struct {
 	strategy manifest.Strategy
 	awaited  bool   // its kind is not served yet, but will be by the same work
 	exists   bool   // it was on the cluster before
+	created  bool   // by the apply that was sent last
 	foreign  bool   // made by somebody else, and not taken over yet
 	former   string // field manager that the record has and the strategy no longer names
 }
@@ -301,7 +302,8 @@ func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 		e.giveUpFields(ctx, t)
 	}
 	if uid := string(live.GetUID()); uid != r.obj.UID {
-		r.obj.UID, r.obj.Adopted = uid, false
+		// Somebody else may have made it since examine looked.
+		r.obj.UID, r.obj.Adopted = uid, !t.created
 	}
 	r.report.Applied, r.redo = true, false
 	e.see(r, live)
@@ -329,7 +331,7 @@ func (e *Engine) write(ctx context.Context, t *task, dryRun bool) (*unstructured
 			}
 		}
 		live, err := e.cluster.apply(ctx, t.result.obj, u, applyOptions{
-			user: t.content.Executor, manager: e.cluster.managerOf(t.result.obj), dryRun: dryRun,
+			user: t.content.Executor, manager: e.cluster.managerOf(t.result.obj), dryRun: dryRun, created: &t.created,
 			force: t.strategy.Force || t.strategy.Kind == work.StrategyCreateOnly,
 		})
 		if apierrors.IsConflict(err) && u.GetResourceVersion() != "" && try < tries && !conflicting(err) {

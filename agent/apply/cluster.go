@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -60,6 +61,7 @@ type observation struct {
 
 func newCluster(cfg *rest.Config, manager string) (*cluster, error) {
 	cfg = dynamic.ConfigFor(cfg)
+	cfg.Wrap(noteCreation)
 	if cfg.QPS == 0 {
 		cfg.QPS = defaultQPS
 	}
@@ -106,8 +108,26 @@ func (c *cluster) as(user string) (*dynamic.DynamicClient, error) {
 	return client, nil
 }
 
+// creation is the key of a *bool in the context of a request: the answer 201 sets it.
+type creation struct{}
+
+// noteCreation tells a request that created an object from one that changed it:
+// a server-side apply does either, and only the status code says which.
+func noteCreation(next http.RoundTripper) http.RoundTripper { return creations{next} }
+
+type creations struct{ next http.RoundTripper }
+
+func (c creations) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := c.next.RoundTrip(r)
+	if created, ok := r.Context().Value(creation{}).(*bool); ok && err == nil {
+		*created = resp.StatusCode == http.StatusCreated
+	}
+	return resp, err
+}
+
 // applyOptions is in whose name and how an object is applied.
 type applyOptions struct {
+	created *bool  // set when the object was made by this request; may be nil
 	user    string // to impersonate
 	manager string // field manager
 	force   bool
@@ -122,6 +142,9 @@ func (c *cluster) apply(ctx context.Context, o object, u *unstructured.Unstructu
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyTimeout)
 	defer cancel()
+	if opts.created != nil {
+		ctx = context.WithValue(ctx, creation{}, opts.created)
+	}
 	options := metav1.ApplyOptions{FieldManager: opts.manager, Force: opts.force}
 	if opts.dryRun {
 		options.DryRun = []string{metav1.DryRunAll}
