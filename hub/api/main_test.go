@@ -57,8 +57,6 @@ const trustDomain = "fleet.test"
 var (
 	clusters = schema.GroupVersionResource{Group: "cluster.open-cluster-management.io", Version: "v1", Resource: "managedclusters"}
 	metrics  = schema.GroupVersionResource{Group: "fleet.drover.io", Version: "v1alpha1", Resource: "clustermetrics"}
-
-	clusterRegistry = schema.GroupVersionResource{Group: "clusterregistry.k8s.io", Version: "v1alpha1", Resource: "clusters"}
 )
 
 // hub is an API over TLS on a real store on a real server.
