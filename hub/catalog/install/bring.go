@@ -43,7 +43,7 @@ func (s *state) bring(ctx context.Context, d *dish, passed bool, m *material) fu
 			d.phase, put, passed = Blocked, nil, false
 			s.reopen[d.addon] = true
 		} else {
-			s.given[workKey(d.cluster, deployName(d.addon))] = &written{addOn: d.addon, objects: ids, namespaces: put.namespaces}
+			s.given[workKey(d.cluster, deployName(d.addon))] = &written{addOn: d.addon, content: t.digest, objects: ids, namespaces: put.namespaces}
 		}
 	}
 	if passed {
@@ -152,7 +152,9 @@ func (s *state) holds(d *dish, ns string) (holds, leaving bool) {
 func (s *state) hookStep(ctx context.Context, d *dish, w *workState, m *material) func(context.Context) error {
 	t := d.target
 	drop := func(k store.Key) func(context.Context) error {
-		return func(ctx context.Context) error { return ignoreGone(s.Controller.works.Delete(ctx, k.Namespace, k.Name)) }
+		return func(ctx context.Context) error {
+			return ignoreGone(s.Controller.works.Delete(ctx, k.Namespace, k.Name))
+		}
 	}
 	if pre := s.works[workKey(d.cluster, preDeleteName(d.addon))]; pre != nil && !pre.deleting {
 		return drop(pre.key) // of a removal that was followed by another installation
@@ -238,6 +240,7 @@ func (s *state) writeStatus(ctx context.Context, obj *addon.ManagedClusterAddOn,
 // written is a work whose event has not come back yet.
 type written struct {
 	addOn      string
+	content    string // digest of the target
 	objects    []identity
 	namespaces []string
 }
@@ -246,6 +249,9 @@ type written struct {
 func identitiesOf(r *catalog.Rendered) []identity {
 	var ids []identity
 	for _, o := range r.Objects {
+		if isNamespace(o) {
+			continue // addons share them
+		}
 		gvk := o.GroupVersionKind()
 		ids = append(ids, identity{gvk.Group, gvk.Kind, o.GetNamespace(), o.GetName()})
 	}

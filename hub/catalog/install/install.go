@@ -112,7 +112,7 @@ func watched() []string {
 	return []string{
 		addon.ResourceClusterManagementAddOns, addon.ResourceManagedClusterAddOns, work.Resource,
 		cluster.ResourcePlacements, cluster.ResourcePlacementDecisions, cluster.Resource,
-		fleet.ResourceAddOnVersions, fleet.ResourceAddOnConfigs, addon.ResourceDeploymentConfigs, addon.ResourceTemplates,
+		fleet.ResourceAddOnVersions, fleet.ResourceConfigRevisions, fleet.ResourceAddOnConfigs, addon.ResourceDeploymentConfigs, addon.ResourceTemplates,
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/drover-io/drover/hub/catalog"
 	"github.com/drover-io/drover/hub/catalog/config"
-	"github.com/drover-io/drover/hub/catalog/source"
 	"github.com/drover-io/drover/shared/apis/addon"
 )
 
@@ -129,15 +128,11 @@ func (x *resolving) schema() (*config.Schema, error) {
 }
 
 func (x *resolving) content() (*catalog.Content, error) {
-	digest := source.Digest(x.spec)
-	if digest == "" {
-		var parts [][]byte
-		for i := range x.spec.Manifests {
-			parts = append(parts, x.spec.Manifests[i].Raw)
-		}
-		digest = digestBytes(parts...)
+	parts := [][]byte{[]byte(x.spec.Manager), []byte(x.spec.Image)} // which is pinned to a digest
+	for i := range x.spec.Manifests {
+		parts = append(parts, x.spec.Manifests[i].Raw)
 	}
-	return x.contents.get(x.spec.Manager+" "+x.spec.Image+" "+digest, func() (*catalog.Content, error) {
+	return x.contents.get(digestBytes(parts...), func() (*catalog.Content, error) {
 		return x.cfg.Contents.Load(x.ctx, x.spec)
 	})
 }
@@ -168,7 +163,7 @@ func (x *resolving) sum() error {
 			return err
 		}
 		// They run again for each version, also if they are the same.
-		m.hook = digestBytes(append(lines, fmt.Appendf(nil, "%s %d", m.version, m.revision))...)
+		m.hook = digestBytes(append(lines, []byte(m.version), []byte(m.hash))...)
 	}
 	lines, size, err := encode(m.rendered.PreDelete)
 	if err != nil {
@@ -211,4 +206,3 @@ func isNamespace(o *unstructured.Unstructured) bool {
 func builtin(name string) bool {
 	return name == "default" || strings.HasPrefix(name, "kube-")
 }
-

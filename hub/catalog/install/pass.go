@@ -42,10 +42,9 @@ func (s *state) pass(ctx context.Context, now time.Time) (next time.Time) {
 	fresh := s.resolveAll(ctx, due)
 	touched := s.reopen
 	s.reopen = map[string]bool{}
-	clusters := map[string]bool{}
 	for _, d := range due {
 		s.judge(d)
-		touched[d.addon], clusters[d.cluster] = true, true
+		touched[d.addon] = true
 	}
 	passed := s.open(touched)
 	for d := range passed {
@@ -54,12 +53,13 @@ func (s *state) pass(ctx context.Context, now time.Time) (next time.Time) {
 		}
 	}
 	s.serve(ctx, due, passed, fresh, now)
-	for name := range clusters {
+	for name := range s.relabel {
 		if err := s.labelCluster(ctx, name); err != nil && ctx.Err() == nil {
 			s.log.Warn("labels of a cluster not written, will try again", zap.String("cluster", name), zap.Error(err))
 			next = earlier(next, now.Add(retryAfter))
-			s.dirtyCluster(name)
+			continue
 		}
+		delete(s.relabel, name)
 	}
 	for _, d := range s.dishes {
 		next = earlier(next, d.again)

@@ -237,4 +237,3 @@ func (s *state) dropWorks(d *dish, own map[string]*workState) step {
 	}
 	return st
 }
-

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/drover-io/drover/hub/catalog"
 	"github.com/drover-io/drover/hub/catalog/config"
@@ -153,6 +154,9 @@ func (x *resolving) resolve() error {
 		m.foreign = true
 		return nil
 	}
+	if problems := validation.IsValidLabelValue(q.AddOn); len(problems) > 0 {
+		return notConfigured("name of the addon: %s", strings.Join(problems, "; "))
+	}
 	x.refs = config.References(q.CMA, q.Placement, q.MCA)
 	m.supported = []addon.ConfigGroupResource{config.VersionKind(), config.ValuesKind(), config.DeploymentKind(), config.TemplateKind()}
 	for _, ref := range x.refs {
@@ -250,7 +254,7 @@ func (x *resolving) fromVersion(name string) error {
 		return notConfigured("AddOnVersion %s: %v", name, err)
 	}
 	x.parsed = parsed.Version
-	m.object, m.version, m.revision = name, parsed.Version.String(), rev.Number
+	m.object, m.version, m.revision, m.hash = name, parsed.Version.String(), rev.Number, rev.Hash
 	m.requires, m.excludes = rev.Spec.Dependencies, rev.Spec.Conflicts
 	m.health, m.protected = rev.Spec.Health, rev.Spec.Protected
 	if live != nil {
@@ -301,10 +305,10 @@ func (x *resolving) revision(name string, live *fleet.AddOnVersion) (Revision, e
 		}
 		return newest, nil
 	}
-	if text := mca.Annotations[addon.AnnotationRevision]; text != "" {
+	if text := mca.Annotations[fleet.AnnotationAddOnRevision]; text != "" {
 		number, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return newest, notConfigured("annotation %s: %q is not the number of a revision", addon.AnnotationRevision, text)
+			return newest, notConfigured("annotation %s: %q is not the number of a revision", fleet.AnnotationAddOnRevision, text)
 		}
 		if live != nil && newest.Number == number {
 			return newest, nil
@@ -314,7 +318,7 @@ func (x *resolving) revision(name string, live *fleet.AddOnVersion) (Revision, e
 			return newest, err
 		}
 		if !ok {
-			return newest, notConfigured("annotation %s: AddOnVersion %s has no revision %d", addon.AnnotationRevision, name, number)
+			return newest, notConfigured("annotation %s: AddOnVersion %s has no revision %d", fleet.AnnotationAddOnRevision, name, number)
 		}
 		return kept, nil
 	}
@@ -516,4 +520,3 @@ func inRange(text, version string) bool {
 	v, err := versions.Parse(version)
 	return err == nil && r.Contains(v)
 }
-

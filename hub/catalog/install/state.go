@@ -42,7 +42,7 @@ type state struct {
 	sets      map[store.Key]*placement
 	users     map[store.Key]map[place]bool // who looked at an object
 	given     map[store.Key]*written       // works written whose event is on its way
-	reopen    map[string]bool               // addons to ask the gate about again
+	reopen    map[string]bool              // addons to ask the gate about again
 }
 
 // recipe is a ClusterManagementAddOn.
@@ -78,8 +78,8 @@ type workState struct {
 	uid                string
 	generation         int64
 	deleting, intact   bool
-	content            string // digest of the target that it was made for
-	hook               string // what hooks it runs
+	content            string   // digest of the target that it was made for
+	hook               string   // what hooks it runs
 	namespaces         []string // Namespaces among its objects
 	preDelete          string
 	unguarded          bool
@@ -139,7 +139,7 @@ func newState(c *Controller) *state {
 		Controller: c, synced: map[string]bool{}, recipes: map[string]*recipe{}, dishes: map[place]*dish{},
 		byCluster: map[string]map[string]*dish{}, byAddon: map[string]map[string]*dish{},
 		works: map[store.Key]*workState{}, clusters: map[string]*clusterState{}, sets: map[store.Key]*placement{},
-		users: map[store.Key]map[place]bool{}, given: map[store.Key]*written{}, reopen: map[string]bool{},
+		users: map[store.Key]map[place]bool{}, given: map[store.Key]*written{}, reopen: map[string]bool{}, relabel: map[string]bool{},
 		watch: func(string) error { return nil },
 	}
 }
@@ -187,6 +187,8 @@ func (s *state) apply(ev event) {
 		err = s.applyCluster(e, gone)
 	case fleet.ResourceAddOnVersions:
 		err = s.applyVersion(e)
+	case fleet.ResourceConfigRevisions:
+		err = s.applyRevision(e)
 	default:
 		s.dirtyUsers(e.Key)
 	}
@@ -225,6 +227,7 @@ func (s *state) applyRecipe(e store.Entry, gone bool) error {
 
 func (s *state) applyDish(e store.Entry, gone bool) error {
 	p := place{e.Key.Namespace, e.Key.Name}
+	s.relabel[p.cluster] = true
 	if r := s.recipes[p.addon]; r != nil {
 		r.dirty = true
 	}
@@ -304,7 +307,6 @@ func (s *state) uses(d *dish, keys []store.Key) {
 
 func (s *state) applyWork(e store.Entry, gone bool) error {
 	name := e.Header.Labels[addon.LabelAddonName]
-	delete(s.given, e.Key)
 	if name == "" {
 		// Of others only matters whether they have what an addon wants.
 		s.dirtyConflicts(e.Key.Namespace)
@@ -316,6 +318,7 @@ func (s *state) applyWork(e store.Entry, gone bool) error {
 	old := s.works[e.Key]
 	if gone {
 		delete(s.works, e.Key)
+		delete(s.given, e.Key)
 		s.dirtyCluster(e.Key.Namespace)
 		return nil
 	}
@@ -328,6 +331,9 @@ func (s *state) applyWork(e store.Entry, gone bool) error {
 		return err
 	}
 	s.works[e.Key] = w
+	if g := s.given[e.Key]; g != nil && g.content == w.content {
+		delete(s.given, e.Key)
+	}
 	if old != nil && old.content != w.content {
 		s.dirtyConflicts(e.Key.Namespace)
 	}
@@ -369,6 +375,7 @@ func workStateOf(k store.Key, obj *work.ManifestWork) (*workState, error) {
 
 func (s *state) applyCluster(e store.Entry, gone bool) error {
 	name := e.Key.Name
+	s.relabel[name] = true
 	old := s.clusters[name]
 	if gone {
 		delete(s.clusters, name)
@@ -425,6 +432,22 @@ func (s *state) applyVersion(e store.Entry) error {
 		if d.target == nil || d.target.problem != nil || d.target.foreign {
 			d.stale, d.dirty = true, true
 		}
+	}
+	return nil
+}
+
+// applyRevision: the number of a revision is known once it is kept.
+func (s *state) applyRevision(e store.Entry) error {
+	var r struct {
+		Spec struct {
+			Group, Resource, Name string
+		} `json:"spec"`
+	}
+	if err := json.Unmarshal(e.Data, &r); err != nil {
+		return err
+	}
+	if k := (store.Key{Resource: r.Spec.Resource + "." + r.Spec.Group, Name: r.Spec.Name}); k.Resource == fleet.ResourceAddOnVersions {
+		s.dirtyUsers(k)
 	}
 	return nil
 }

@@ -119,6 +119,9 @@ func (x *teller) observe() {
 		return
 	}
 	c.Restarts = w.restarts
+	if x.t.digest == c.Digest {
+		c.AddOnVersion, c.Version, c.Revision = x.t.object, x.t.version, x.t.revision
+	}
 	if w.content != c.Digest || !w.intact || w.deleting || !w.is(work.ConditionApplied, metav1.ConditionTrue) || !w.is(work.ConditionAvailable, metav1.ConditionTrue) {
 		return
 	}

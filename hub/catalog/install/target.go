@@ -37,6 +37,7 @@ type target struct {
 	object    string // name of the AddOnVersion
 	version   string
 	revision  int64
+	hash      string // of the AddOnVersion
 	requires  []fleet.AddOnRange
 	excludes  []fleet.AddOnRange
 	// namespace is where the addon is installed, and namespaces are those that have
@@ -44,8 +45,8 @@ type target struct {
 	namespace  string
 	namespaces []string
 	digest     string
-	objects   int
-	hook      string // names the post-install hooks; empty: none
+	objects    int
+	hook       string // names the post-install hooks; empty: none
 	// registers: its agent wants access to the API of the hub.
 	registers bool
 }

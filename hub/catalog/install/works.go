@@ -41,8 +41,9 @@ const (
 	// removed. They are kept with the work, since what they were made from may be
 	// gone by then.
 	annotationPreDelete = "fleet.drover.io/addon-pre-delete-hooks"
-	// annotationProtected is the work's own.
-	annotationProtected = work.AnnotationProtected
+	// Of the work itself: health rules and protected patterns of the version, as JSON.
+	annotationHealthRules = "fleet.drover.io/health-rules"
+	annotationProtected   = "fleet.drover.io/protected"
 )
 
 // Limits above which manifests travel as a bundle, so that content that is the same
@@ -59,7 +60,8 @@ func postInstallName(addOn string) string { return "addon-" + addOn + "-post-ins
 func preDeleteName(addOn string) string   { return "addon-" + addOn + "-pre-delete" }
 
 func workKey(cluster, name string) store.Key {
-	return store.Key{Resource: work.Resource, Namespace: cluster, Name: name} }
+	return store.Key{Resource: work.Resource, Namespace: cluster, Name: name}
+}
 
 // draft is a work as it should be.
 type draft struct {
@@ -73,7 +75,7 @@ type draft struct {
 func ours() []string {
 	return []string{
 		annotationContent, annotationHook, annotationNamespaces, annotationPreDelete, addon.AnnotationSpecHash,
-		work.AnnotationBundle, work.AnnotationHealthRules, work.AnnotationProtected, work.AnnotationTakeFrom,
+		work.AnnotationBundle, annotationHealthRules, annotationProtected, work.AnnotationTakeFrom,
 	}
 }
 
@@ -148,10 +150,10 @@ func (m *material) deploy(ctx context.Context, bundles Bundles, namespaces []str
 	if err := set(annotationPreDelete, m.rendered.PreDelete, len(m.rendered.PreDelete) == 0); err != nil {
 		return nil, err
 	}
-	if err := set(work.AnnotationHealthRules, m.health, len(m.health) == 0); err != nil {
+	if err := set(annotationHealthRules, m.health, len(m.health) == 0); err != nil {
 		return nil, err
 	}
-	if err := set(work.AnnotationProtected, m.protected, len(m.protected) == 0); err != nil {
+	if err := set(annotationProtected, m.protected, len(m.protected) == 0); err != nil {
 		return nil, err
 	}
 	if takeFrom != "" {

@@ -110,9 +110,6 @@ const (
 	ReasonHookFailed           = "HookFailed"
 	ReasonNilRegistration      = "NilRegistration" // of RegistrationApplied: it needs none
 
-	// AnnotationRevision of a ManagedClusterAddOn is the number of the revision of
-	// its AddOnVersion that is to run.
-	AnnotationRevision = "fleet.drover.io/addon-revision"
 	// AnnotationPlacement of a ManagedClusterAddOn that a placement made names it,
 	// as NAMESPACE/NAME. Without it the addon counts as made by hand.
 	AnnotationPlacement = "fleet.drover.io/addon-placement"
