@@ -43,6 +43,7 @@ type state struct {
 	users     map[store.Key]map[place]bool // who looked at an object
 	given     map[store.Key]*written       // works written whose event is on its way
 	reopen    map[string]bool              // addons to ask the gate about again
+	relabel   map[string]bool              // clusters whose addons changed
 }
 
 // recipe is a ClusterManagementAddOn.
