@@ -133,12 +133,15 @@ func (c *Catalog) Cycle(v Version) []Version {
 		addOn, version string
 	}
 	key := func(v Version) node { return node{v.AddOn, v.Version.String()} }
-	start, before := key(v), map[node]Version{}
+	start, before, leads := key(v), map[node]Version{}, c.leadsTo(v)
 	queue := []Version{v}
 	for len(queue) > 0 {
 		at := queue[0]
 		queue = queue[1:]
 		for _, need := range at.Requires {
+			if !leads[need.AddOn] {
+				continue
+			}
 			of := c.byAddOn[need.AddOn]
 			if need.AddOn == v.AddOn && need.Contains(v.Version) {
 				of = []Version{v} // it may not be in the catalog yet
@@ -159,6 +162,35 @@ func (c *Catalog) Cycle(v Version) []Version {
 		}
 	}
 	return nil
+}
+
+// leadsTo are the addons that could come to need that of v, itself included.
+func (c *Catalog) leadsTo(v Version) map[string]bool {
+	neededBy := map[string]map[string]bool{}
+	note := func(v Version) {
+		for _, need := range v.Requires {
+			if neededBy[need.AddOn] == nil {
+				neededBy[need.AddOn] = map[string]bool{}
+			}
+			neededBy[need.AddOn][v.AddOn] = true
+		}
+	}
+	for _, of := range c.byAddOn {
+		for _, o := range of {
+			note(o)
+		}
+	}
+	note(v)
+	out := map[string]bool{v.AddOn: true}
+	for queue := []string{v.AddOn}; len(queue) > 0; queue = queue[1:] {
+		for name := range neededBy[queue[0]] {
+			if !out[name] {
+				out[name] = true
+				queue = append(queue, name)
+			}
+		}
+	}
+	return out
 }
 
 // way goes back from the last version of a cycle to its first.
