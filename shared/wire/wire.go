@@ -23,7 +23,10 @@ import (
 //	1  hello, desired, content, status, report; samples; hint
 //	2  the desired state is signed and comes in pages, items carry a policy and
 //	   may name a bundle; reports carry drift, feedback, events and plans; diff
-const Version = 2
+//	3  content may carry health rules and protected patterns; the status has claims
+//	   and facts of nodes, and names the cluster's APIs, which are a service of their
+//	   own; samples of works
+const Version = 3
 
 // MinVersion is the oldest protocol version the hub still accepts.
 const MinVersion = 1
