@@ -24,7 +24,7 @@ const (
 	perCallCost    = 1_000_000
 	perObjectCost  = 2_000_000
 	checkFrequency = 100
-	maxPrograms    = 256     // kept compiled
+	maxPrograms    = 256 // kept compiled
 	evaluationTime = 5 * time.Second
 )
 

@@ -143,4 +143,3 @@ func (j *Judge) message(live *unstructured.Unstructured, rule work.ConditionRule
 	}
 	return "Manifest is not " + rule.Condition
 }
-
