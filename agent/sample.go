@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"time"
@@ -164,8 +165,22 @@ func (s *session) sendStatus(ctx context.Context, status wire.Status) error {
 	if err == nil && ack.Error != "" {
 		err = errors.New(ack.Error)
 	}
+	if err == nil && ack.APIs && s.kube != nil {
+		err = s.sendAPIs(ctx)
+	}
 	if err != nil && !errors.Is(err, link.ErrOffline) && ctx.Err() == nil {
 		s.log.Warn("status not delivered, will try again", zap.Error(err))
+	}
+	return err
+}
+
+// sendAPIs tells the hub what the cluster serves.
+func (s *session) sendAPIs(ctx context.Context) error {
+	digest, apis := s.kube.APIs()
+	var ack wire.Ack
+	err := s.link.Request(ctx, wire.ServiceAPIs, wire.APIs{Digest: digest, APIs: apis}, &ack)
+	if err == nil && ack.Error != "" {
+		err = fmt.Errorf("list of APIs: %s", ack.Error)
 	}
 	return err
 }
