@@ -19,26 +19,36 @@ import (
 	"github.com/drover-io/drover/shared/apis/cluster"
 )
 
-// factsOf is what an addon may know of a cluster. What addons are on it is not among
-// the labels: they must not depend on their own state.
-func factsOf(mc *cluster.ManagedCluster) *catalog.Facts {
-	f := &catalog.Facts{
-		Name: mc.Name, Labels: maps.Clone(mc.Labels), Claims: map[string]string{},
-		Kubernetes: mc.Status.Version.Kubernetes, Allocatable: mc.Status.Allocatable,
-	}
-	maps.DeleteFunc(f.Labels, func(k, _ string) bool { return strings.HasPrefix(k, addon.LabelFeature) })
-	for _, c := range mc.Status.ClusterClaims {
-		f.Claims[c.Name] = c.Value
-	}
+// factsDigest changes with what an addon may know of a cluster.
+func factsDigest(mc *cluster.ManagedCluster) string {
+	facts := []any{withoutFeatures(mc.Labels), mc.Status.ClusterClaims, mc.Status.Version, mc.Status.Allocatable}
 	if a := mc.Status.Agent; a != nil {
-		f.Nodes = int(a.Nodes)
+		facts = append(facts, a.Nodes, a.Architectures, a.APIs)
 	}
-	return f
+	return digestJSON(facts)
+}
+
+// withoutFeatures are labels but for those that say which addons there are: addons
+// must not depend on their own state.
+func withoutFeatures(labels map[string]string) map[string]string {
+	out := maps.Clone(labels)
+	maps.DeleteFunc(out, func(k, _ string) bool { return strings.HasPrefix(k, addon.LabelFeature) })
+	return out
+}
+
+// facts are what is known of a cluster, nil when there is none of that name.
+func (r *Resolver) facts(name string) *catalog.Facts {
+	f, err := r.cfg.Facts(name)
+	if err != nil {
+		return nil
+	}
+	f.Labels = withoutFeatures(f.Labels)
+	return &f
 }
 
 func clusterStateOf(mc *cluster.ManagedCluster) *clusterState {
 	c := &clusterState{
-		facts: factsOf(mc), available: meta.FindStatusCondition(mc.Status.Conditions, cluster.ConditionAvailable),
+		digest: factsDigest(mc), available: meta.FindStatusCondition(mc.Status.Conditions, cluster.ConditionAvailable),
 		copied: map[string]string{}, labels: map[string]string{}, deleting: mc.DeletionTimestamp != nil,
 		noInstall: mc.Annotations[addon.AnnotationNoInstall] == "true",
 	}
@@ -59,7 +69,6 @@ func clusterStateOf(mc *cluster.ManagedCluster) *clusterState {
 	default:
 		c.reach = away
 	}
-	c.digest = digestJSON(c.facts)
 	return c
 }
 

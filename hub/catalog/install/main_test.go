@@ -66,7 +66,13 @@ func newRig(t *testing.T) *rig {
 		configs:  store.Of[fleet.AddOnConfig](s, fleet.ResourceAddOnConfigs),
 	}
 	bundles := &memory{data: map[string][]byte{}}
-	r.resolver = NewResolver(ResolverConfig{Store: s, Bundles: bundles, Contents: plain{}, Renderer: plain{}, Revisions: kept{r.history}})
+	r.resolver = NewResolver(ResolverConfig{Store: s, Bundles: bundles, Contents: plain{}, Renderer: plain{}, Revisions: kept{r.history}, Facts: func(name string) (catalog.Facts, error) {
+		mc, err := r.clusters.Cached("", name)
+		if err != nil {
+			return catalog.Facts{}, err
+		}
+		return catalog.Facts{Name: name, Labels: mc.Labels, Kubernetes: mc.Status.Version.Kubernetes}, nil
+	}})
 	r.Controller = New(Config{
 		Store: s, Resolver: r.resolver, Bundles: bundles, Log: zaptest.NewLogger(t), Settle: 200 * time.Millisecond,
 		HasAgent: func(string) bool { return true },

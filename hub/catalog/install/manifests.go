@@ -84,8 +84,8 @@ func has(m map[string]string, key string) bool { _, ok := m[key]; return ok }
 
 func (x *resolving) renderVersion() error {
 	facts := catalog.Facts{Name: x.q.Cluster}
-	if x.q.Facts != nil {
-		facts = *x.q.Facts
+	if x.facts != nil {
+		facts = *x.facts
 	}
 	schema, err := x.schema()
 	if err != nil {

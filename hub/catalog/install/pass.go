@@ -134,9 +134,6 @@ func (s *state) query(d *dish) *Query {
 		q.CMA = r.obj
 		q.Placement = r.strategy(d.cluster)
 	}
-	if c := s.clusters[d.cluster]; c != nil {
-		q.Facts = c.facts
-	}
 	return q
 }
 

@@ -56,6 +56,8 @@ type ResolverConfig struct {
 	Contents  Contents
 	Renderer  Renderer
 	Revisions Revisions
+	// Facts are what is known of a cluster; an error if there is none of that name.
+	Facts func(cluster string) (catalog.Facts, error)
 }
 
 // Resolver finds out what a cluster should get of an addon. It writes nothing, and
@@ -95,7 +97,6 @@ type Query struct {
 	CMA            *addon.ClusterManagementAddOn
 	Placement      *addon.PlacementStrategy
 	MCA            *addon.ManagedClusterAddOn
-	Facts          *catalog.Facts
 	// Version is the name of an AddOnVersion to take instead of what the rest says,
 	// in its newest revision.
 	Version string
@@ -106,10 +107,12 @@ type Query struct {
 // resolving is one answer on its way.
 type resolving struct {
 	*Resolver
-	ctx  context.Context
-	q    *Query
-	m    *material
-	refs []config.Reference
+	ctx context.Context
+	q   *Query
+	m   *material
+	// facts of the cluster, nil if there is none.
+	facts *catalog.Facts
+	refs  []config.Reference
 
 	spec      *fleet.AddOnVersionSpec
 	parsed    versions.Version
@@ -131,7 +134,7 @@ func notConfigured(format string, args ...any) error {
 
 // Resolve always answers; what went wrong is a problem of the answer.
 func (r *Resolver) Resolve(ctx context.Context, q *Query) *material {
-	x := &resolving{Resolver: r, ctx: ctx, q: q, m: &material{target: target{addOn: q.AddOn}}}
+	x := &resolving{Resolver: r, ctx: ctx, q: q, facts: r.facts(q.Cluster), m: &material{target: target{addOn: q.AddOn}}}
 	err := x.resolve()
 	var f *failure
 	switch {
@@ -262,8 +265,8 @@ func (x *resolving) fromVersion(name string) error {
 	}
 	c := versionConfig(name)
 	m.refs = append(m.refs, reference(c, rev.Hash))
-	if rev.Spec.Requirements != nil && q.Facts != nil {
-		found, err := depend.Require(rev.Spec.Requirements, *q.Facts)
+	if rev.Spec.Requirements != nil && x.facts != nil {
+		found, err := depend.Require(rev.Spec.Requirements, *x.facts)
 		if err != nil {
 			return notConfigured("AddOnVersion %s: %v", name, err)
 		}

@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/drover-io/drover/hub/catalog"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
@@ -120,7 +119,6 @@ const (
 )
 
 type clusterState struct {
-	facts     *catalog.Facts
 	digest    string // of the facts
 	reach     reach
 	available *metav1.Condition
@@ -354,7 +352,7 @@ func workStateOf(k store.Key, obj *work.ManifestWork) (*workState, error) {
 		key: k, uid: string(obj.UID), generation: obj.Generation, deleting: obj.DeletionTimestamp != nil,
 		intact: a[annotationWritten] == digest, content: a[annotationContent], hook: a[annotationHook],
 		namespaces: list(a[annotationNamespaces]), preDelete: a[annotationPreDelete], unguarded: a[work.AnnotationPrune] == "Unguarded",
-		bundle: a[work.AnnotationBundle], protected: a[annotationProtected] != "", conditions: obj.Status.Conditions,
+		bundle: a[work.AnnotationBundle], protected: a[work.AnnotationProtected] != "", conditions: obj.Status.Conditions,
 	}
 	if text := a[addon.AnnotationSpecHash]; text != "" && json.Unmarshal([]byte(text), &w.hashes) != nil {
 		w.hashes = nil

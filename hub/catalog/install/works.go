@@ -41,9 +41,6 @@ const (
 	// removed. They are kept with the work, since what they were made from may be
 	// gone by then.
 	annotationPreDelete = "fleet.drover.io/addon-pre-delete-hooks"
-	// Of the work itself: health rules and protected patterns of the version, as JSON.
-	annotationHealthRules = "fleet.drover.io/health-rules"
-	annotationProtected   = "fleet.drover.io/protected"
 )
 
 // Limits above which manifests travel as a bundle, so that content that is the same
@@ -75,7 +72,7 @@ type draft struct {
 func ours() []string {
 	return []string{
 		annotationContent, annotationHook, annotationNamespaces, annotationPreDelete, addon.AnnotationSpecHash,
-		work.AnnotationBundle, annotationHealthRules, annotationProtected, work.AnnotationTakeFrom,
+		work.AnnotationBundle, work.AnnotationHealthRules, work.AnnotationProtected, work.AnnotationTakeFrom,
 	}
 }
 
@@ -150,10 +147,10 @@ func (m *material) deploy(ctx context.Context, bundles Bundles, namespaces []str
 	if err := set(annotationPreDelete, m.rendered.PreDelete, len(m.rendered.PreDelete) == 0); err != nil {
 		return nil, err
 	}
-	if err := set(annotationHealthRules, m.health, len(m.health) == 0); err != nil {
+	if err := set(work.AnnotationHealthRules, m.health, len(m.health) == 0); err != nil {
 		return nil, err
 	}
-	if err := set(annotationProtected, m.protected, len(m.protected) == 0); err != nil {
+	if err := set(work.AnnotationProtected, m.protected, len(m.protected) == 0); err != nil {
 		return nil, err
 	}
 	if takeFrom != "" {
