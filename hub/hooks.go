@@ -17,6 +17,7 @@ import (
 	"github.com/drover-io/drover/hub/api"
 	"github.com/drover-io/drover/hub/enroll"
 	"github.com/drover-io/drover/pki/identity"
+	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/clusterregistry"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -40,7 +41,9 @@ func hooks(p *parts) map[string]api.Hook {
 		clusterregistry.Resource:      hookFunc(admitRegistered),
 		work.Resource:                 hookFunc((&workRules{p.store, p.content, p.delivery}).admit),
 		fleet.ResourceWorkRevisions:   hookFunc(admitRevision),
-		fleet.ResourceAPILists:        hookFunc(admitAPIList),
+
+		addon.ResourceManagedClusterAddOns: hookFunc(installedRules{p}.admit),
+		fleet.ResourceAPILists:             hookFunc(admitAPIList),
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/drover-io/drover/hub/auth"
 	"github.com/drover-io/drover/hub/backup"
 	"github.com/drover-io/drover/hub/broker"
+	"github.com/drover-io/drover/hub/catalog/install"
 	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/enroll"
@@ -81,6 +82,8 @@ type parts struct {
 	delivery  *delivery.Delivery
 	placement *placement.Controller
 	replicate *replicate.Controller
+	install   *install.Controller
+	resolver  *install.Resolver
 	content   *content.Store
 	admin     *admin
 	roles     *auth.Stored
@@ -194,6 +197,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		Store: p.store, Log: h.log.Named("replicate"),
 		HasAgent: func(cluster string) bool { return delivery.HasAgent(p.store, cluster) },
 	})
+	p.install, p.resolver = installer(p, h.log.Named("install"))
 	p.admin = &admin{cfg: &h.cfg, ca: p.ca, url: p.urls[0], log: h.log}
 	p.roles = auth.NewStored(p.store, h.log.Named("roles"))
 	if p.people, err = h.identify(p, past.RestoredAt); err != nil {
@@ -269,6 +273,7 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g.Go("delivery", p.delivery.Run)
 	g.Go("placement", p.placement.Run)
 	g.Go("replicate", p.replicate.Run)
+	g.Go("install", p.install.Run)
 	g.Go("gc", p.gc.Run)
 	g.Go("content", p.content.Run)
 	g.Go("metrics", p.metrics.Run)

@@ -149,6 +149,7 @@ func (x *resolving) sum() error {
 		parts = append(parts, fmt.Appendf(nil, "%d", len(lines)))
 		parts = append(parts, lines...)
 	}
+	m.made = digestBytes(parts...)
 	var template []byte
 	if m.template != nil {
 		spec := *m.template

@@ -226,6 +226,7 @@ func (x *resolving) fromTemplate(ref config.Reference) error {
 	x.uses(addon.ResourceTemplates, "", ref.Name)
 	t, err := x.templates.Cached("", ref.Name)
 	if err != nil {
+		x.m.lacks = true
 		return notConfigured("there is no AddOnTemplate %s, which the %s names", ref.Name, layerName(ref.Layer))
 	}
 	if t.Spec.AddonName != x.q.AddOn {
@@ -424,6 +425,7 @@ func (x *resolving) configure() error {
 		x.uses(resource, ref.Namespace, ref.Name)
 		entry, ok := x.cfg.Store.Cached(store.Key{Resource: resource, Namespace: ref.Namespace, Name: ref.Name})
 		if !ok {
+			x.m.lacks = true
 			return notConfigured("there is no %s %s, which the %s names", resource, strings.TrimPrefix(ref.Namespace+"/"+ref.Name, "/"), layerName(ref.Layer))
 		}
 		hash, err := x.hash(entry)

@@ -29,6 +29,8 @@ type target struct {
 	foreign bool
 	// problem is why there is nothing to move to; digest is then empty.
 	problem *Problem
+	// lacks: the problem is an object that is not there.
+	lacks bool
 	// requirement is what the cluster lacks for a new installation or a change.
 	requirement *Problem
 
@@ -59,6 +61,7 @@ type material struct {
 	protected []fleet.ObjectPattern
 	template  *work.ManifestWorkSpec // of an AddOnTemplate
 	values    []fleet.LayeredValue
+	made      string // names the manifests alone
 }
 
 // hashes are the hashes of the references, as annotations of works have them.
