@@ -139,7 +139,7 @@ func (i installedRules) admit(ctx context.Context, r *api.Admission) error {
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(r.Object, obj); err != nil {
 		return err
 	}
-	configs, annotations := len(obj.Spec.Configs), len(obj.Annotations)
+	configs, revision := len(obj.Spec.Configs), obj.Annotations[fleet.AnnotationAddOnRevision]
 	if err := i.p.resolver.Admit(ctx, old, obj, r.Warn); err != nil {
 		return err
 	}
@@ -155,8 +155,9 @@ func (i installedRules) admit(ctx context.Context, r *api.Admission) error {
 		list, _ := spec["configs"].([]any)
 		spec["configs"] = append(slices.Clone(list), written)
 	}
-	if len(obj.Annotations) != annotations {
-		if all, ok := at(r.Object, "metadata", "annotations").(map[string]any); ok {
+	if text, ok := obj.Annotations[fleet.AnnotationAddOnRevision]; text != revision {
+		all, _ := at(r.Object, "metadata", "annotations").(map[string]any)
+		if all[fleet.AnnotationAddOnRevision] = text; !ok {
 			delete(all, fleet.AnnotationAddOnRevision)
 		}
 	}
@@ -166,9 +167,7 @@ func (i installedRules) admit(ctx context.Context, r *api.Admission) error {
 	return nil
 }
 
-// complete gives a new ManagedClusterAddOn its owner, and the finalizer that keeps it
-// until it is removed in order. A controller would do so a moment later, with a
-// write of its own.
+// complete gives a new ManagedClusterAddOn its owner, as Open Cluster Management does.
 func (i installedRules) complete(r *api.Admission, obj *addon.ManagedClusterAddOn) {
 	meta, _ := r.Object["metadata"].(map[string]any)
 	cma, err := store.Of[addon.ClusterManagementAddOn](i.p.store, addon.ResourceClusterManagementAddOns).Cached("", obj.Name)

@@ -140,6 +140,11 @@ func (a *admission) version(name string) error {
 		return field.Invalid(path, name, fmt.Sprintf("it is not active, so it cannot be newly installed; of the addon %s there are: %s", a.obj.Name, a.listed(a.obj.Name)))
 	}
 	a.dropRevision(changed)
+	if a.obj.Annotations[fleet.AnnotationAddOnRevision] == RevisionNewest {
+		if err := a.newest(v); err != nil {
+			return err
+		}
+	}
 	if text := a.obj.Annotations[fleet.AnnotationAddOnRevision]; text != "" {
 		number, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || number < 1 {
@@ -170,6 +175,25 @@ func (a *admission) version(name string) error {
 		}
 	}
 	return a.neighbours(to)
+}
+
+// RevisionNewest as the number of a revision becomes that of the newest.
+const RevisionNewest = "newest"
+
+func (a *admission) newest(v *fleet.AddOnVersion) error {
+	hash, err := config.VersionHash(&v.Spec)
+	if err != nil {
+		return err
+	}
+	kept, ok, err := a.cfg.Revisions.ByHash(a.ctx, v.Name, hash)
+	if err != nil {
+		return err
+	}
+	if !ok { // it is kept a moment after it is stored
+		return field.Invalid(annotationPath(fleet.AnnotationAddOnRevision), RevisionNewest, "the newest revision is not kept yet: try again")
+	}
+	a.obj.Annotations[fleet.AnnotationAddOnRevision] = strconv.FormatInt(kept.Number, 10)
+	return nil
 }
 
 // dropRevision: a number is one of a version's revisions.
