@@ -32,8 +32,9 @@ type Sample struct {
 
 // Metrics is the view.
 type Metrics struct {
-	js  jetstream.JetStream
-	log *zap.Logger
+	js     jetstream.JetStream
+	log    *zap.Logger
+	ranges chan struct{} // those being read
 
 	mu   sync.RWMutex
 	last map[string]Sample
@@ -41,7 +42,7 @@ type Metrics struct {
 
 // New returns an empty view; Run fills it.
 func New(js jetstream.JetStream, log *zap.Logger) *Metrics {
-	return &Metrics{js: js, log: log, last: map[string]Sample{}}
+	return &Metrics{js: js, log: log, ranges: make(chan struct{}, maxRanges), last: map[string]Sample{}}
 }
 
 // Last returns the newest sample of a cluster.
