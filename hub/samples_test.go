@@ -4,10 +4,89 @@
 package hub
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 )
+
+// get asks the hub as a user and returns the status and the body.
+func (r *running) get(ctx context.Context, c credential, path string) (int, string) {
+	r.t.Helper()
+	cfg := r.config()
+	if c.chain != nil {
+		cfg.CertData, cfg.KeyData = c.chain, c.key
+	}
+	hc, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer hc.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, cfg.Host+path, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	resp, err := hc.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// Who may see a cluster's metrics sees them over time, and nobody else.
+func TestSamples(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	who := signUsers(t, dir, map[string][]string{"ann": nil})
+	r := start(t, dir, nil)
+	ctx, admin := timeout(t), r.client()
+	for name, set := range map[string]string{"a1": "blue", "b1": "red"} {
+		o := object(t, fmt.Sprintf("{apiVersion: cluster.open-cluster-management.io/v1, kind: ManagedCluster, metadata: {name: %s, labels: {cluster.open-cluster-management.io/clusterset: %s}}, spec: {hubAcceptsClient: false}}", name, set))
+		if _, err := admin.Resource(clusters()).Create(ctx, o, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for resource, text := range map[string]string{
+		"clusterroles":        "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: view-blue}, rules: [{apiGroups: [cluster.open-cluster-management.io], resources: [managedclustersets], resourceNames: [blue], verbs: [view]}]}",
+		"clusterrolebindings": "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: view-blue}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view-blue}, subjects: [{kind: User, name: ann}]}",
+	} {
+		if _, err := admin.Resource(of("rbac.authorization.k8s.io", "v1", resource)).Create(ctx, object(t, text), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "ann may see a1", func() bool {
+		code, _ := r.get(ctx, who["ann"], "/v1/samples/a1")
+		return code == http.StatusOK
+	})
+	for _, tt := range []struct {
+		user, path string
+		code       int
+		text       string
+	}{
+		{"ann", "a1?from=1m&step=30s", 200, `{"names":["t"],"columns":[[1`},
+		{"ann", "b1", 403, `user \"ann\" cannot get clustermetrics \"b1\"`},
+		{"ann", "none", 403, "Forbidden"},
+		{"admin", "b1", 200, `"names":["t"]`},
+		{"admin", "none", 404, "NotFound"},
+		{"admin", "a1?step=fast", 400, `step=\"fast\": want a duration`},
+	} {
+		code, body := r.get(ctx, who[tt.user], "/v1/samples/"+tt.path)
+		if code != tt.code || !strings.Contains(body, tt.text) {
+			t.Errorf("%s %s: %d %s", tt.user, tt.path, code, body)
+		}
+	}
+}
 
 func TestReadSpan(t *testing.T) {
 	t.Parallel()
