@@ -57,6 +57,10 @@ func TestSamples(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	blue := object(t, "{apiVersion: cluster.open-cluster-management.io/v1beta2, kind: ManagedClusterSet, metadata: {name: blue}, spec: {}}")
+	if _, err := admin.Resource(sets()).Create(ctx, blue, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	for resource, text := range map[string]string{
 		"clusterroles":        "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: view-blue}, rules: [{apiGroups: [cluster.open-cluster-management.io], resources: [managedclustersets], resourceNames: [blue], verbs: [view]}]}",
 		"clusterrolebindings": "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: view-blue}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view-blue}, subjects: [{kind: User, name: ann}]}",
@@ -66,7 +70,10 @@ func TestSamples(t *testing.T) {
 		}
 	}
 	until(t, "ann may see a1", func() bool {
-		code, _ := r.get(ctx, who["ann"], "/v1/samples/a1")
+		code, body := r.get(ctx, who["ann"], "/v1/samples/a1")
+		if code != http.StatusOK {
+			t.Logf("%d %s", code, body)
+		}
 		return code == http.StatusOK
 	})
 	for _, tt := range []struct {
