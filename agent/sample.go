@@ -131,12 +131,29 @@ func (s *session) measure(ctx context.Context) ([]sample, wire.Status) {
 			s.log.Debug("cluster sample is incomplete", zap.Error(err))
 		}
 		add(wire.SampleKubernetes, k)
+		s.publishWorks()
 		status.Kubernetes = &st
 		s.mu.Lock()
 		s.last = st
 		s.mu.Unlock()
 	}
 	return out, status
+}
+
+// publishWorks sends what the pods of works are and use. Nobody keeps more than the
+// newest, so it does not wait for a hub that is away.
+func (s *session) publishWorks() {
+	works, ok := s.kube.Works()
+	if !ok || s.link.State().Version < 3 {
+		return
+	}
+	data, err := json.Marshal(works)
+	if err == nil {
+		err = s.link.Publish(wire.SampleWorks, data)
+	}
+	if err != nil && !errors.Is(err, link.ErrOffline) {
+		s.log.Warn("sample dropped", zap.String("kind", wire.SampleWorks), zap.Error(err))
+	}
 }
 
 // flush publishes oldest first and returns what could not be sent, bounded.

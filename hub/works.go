@@ -170,6 +170,7 @@ func addWorks(mux *http.ServeMux, p *parts, authn authenticator.Request, authz a
 	mux.Handle("POST "+fleet.PathDiff, i.serve(i.diff))
 	mux.Handle("GET "+fleet.PathExplain+"/{cluster}/{name}", i.serve(i.explain))
 	addInstalls(mux, i)
+	mux.Handle("GET "+fleet.PathSamples+"/{cluster}", i.serve(i.samples))
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

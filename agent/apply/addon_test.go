@@ -32,6 +32,12 @@ func TestHealthRules(t *testing.T) {
 		})
 	}
 	is(item, wire.HealthInProgress, "a is not loud")
+	if got := r.engine.WorkOf("apps", "Deployment", "rules", "web"); got != "app" {
+		t.Errorf("the Deployment is of work %q", got)
+	}
+	if got := r.engine.WorkOf("apps", "Deployment", "rules", "other"); got != "" {
+		t.Errorf("a Deployment of nobody is of work %q", got)
+	}
 	r.edit(configMaps, "a", `{"data":{"level":"debug"}}`)
 	is(item, wire.HealthCurrent, "")
 	r.edit(configMaps, "a", `{"data":{"level":"info"}}`)

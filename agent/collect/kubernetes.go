@@ -42,6 +42,8 @@ type Kubernetes struct {
 	mu     sync.Mutex
 	last   wire.KubernetesStatus // what is known of a cluster that does not answer
 	served discovery
+	workOf func(group, kind, namespace, name string) string
+	works  wire.WorksSample
 }
 
 // NewKubernetes returns a collector for the cluster of cfg. It contacts nothing
@@ -90,6 +92,7 @@ func (k *Kubernetes) Collect(ctx context.Context) (wire.KubernetesSample, wire.K
 	status := k.last
 	answered := false
 	status.Healthy, status.HealthMessage, answered = k.health(ctx)
+	k.works = wire.WorksSample{}
 	sample.Healthy = status.Healthy
 	if !answered {
 		return sample, status, ctx.Err()
@@ -118,9 +121,14 @@ func (k *Kubernetes) Collect(ctx context.Context) (wire.KubernetesSample, wire.K
 		pods := n.capacity[corev1.ResourcePods]
 		sample.PodsCapacity = pods.Value()
 	}
-	if p, err := k.pods(ctx); read("pods", err) {
+	tally := newTally(k.workOf)
+	if p, err := k.pods(ctx, tally); read("pods", err) {
 		status.Requests = p.requests.strings()
 		sample.Requests, sample.PodsByPhase = status.Requests, p.byPhase
+		if tally != nil {
+			read("metrics of pods", k.measure(ctx, tally))
+			k.works = tally.sample(sample.Time)
+		}
 	}
 	if usage, err := k.usage(ctx); read("metrics of nodes", err) {
 		sample.Usage = usage.strings()
@@ -192,7 +200,7 @@ func (k *Kubernetes) nodes(ctx context.Context) (nodeTotals, error) {
 	return totals, err
 }
 
-func (k *Kubernetes) pods(ctx context.Context) (podTotals, error) {
+func (k *Kubernetes) pods(ctx context.Context, works *tally) (podTotals, error) {
 	var totals podTotals
 	err := k.pages(ctx, "pods", podPage, func(result rest.Result) (string, error) {
 		var list corev1.PodList
@@ -200,6 +208,7 @@ func (k *Kubernetes) pods(ctx context.Context) (podTotals, error) {
 			return "", err
 		}
 		for i := range list.Items {
+			works.add(&list.Items[i])
 			totals.add(&list.Items[i])
 		}
 		return list.Continue, nil

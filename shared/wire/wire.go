@@ -79,6 +79,7 @@ func ReplyPrefix(cluster string) string { return UpPrefix(cluster) + "reply." }
 const (
 	SampleHost       = "host"
 	SampleKubernetes = "kubernetes"
+	SampleWorks      = "works" // version 3; the hub keeps the last one only
 )
 
 const prefix = "fm."
