@@ -204,26 +204,30 @@ func child(s *structuralschema.Structural, name string) *structuralschema.Struct
 	return nil
 }
 
-// closeTo reports whether two names differ in a third of their letters at most.
+// closeTo reports whether two names differ in a third of their letters at most;
+// two that changed places are one.
 func closeTo(a, b string) bool {
 	if len(a) > 64 || len(b) > 64 {
 		return false
 	}
 	a, b = strings.ToLower(a), strings.ToLower(b)
+	var older, old []int
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		older, old, row = old, row, make([]int, len(b)+1)
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
+			cost := old[j]
 			if a[i] != b[j] {
 				cost++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+			row[j+1] = min(cost, row[j]+1, old[j+1]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], older[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)] <= max(1, max(len(a), len(b))/3)
