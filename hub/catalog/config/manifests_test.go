@@ -299,9 +299,9 @@ metadata: {name: agents, labels: {hello: "1"}}
 func TestExpandErrors(t *testing.T) {
 	t.Parallel()
 	for manifest, want := range map[string]string{
-		"{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: '{{MISSING}}'}}":       "spec.agentSpec.workload.manifests[0].data.b: there is no variable MISSING: give it in customizedVariables of an AddOnDeploymentConfig; known are CLUSTER_NAME, GIVEN, HUB_KUBECONFIG, INSTALL_NAMESPACE",
-		"{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: 'x {{ GIVEN }}'}}":     "write {{GIVEN}}, without blanks",
-		"{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {'{{MISSING}}': b}}":       "no variable MISSING",
+		"{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: '{{MISSING}}'}}":          "spec.agentSpec.workload.manifests[0].data.b: there is no variable MISSING: give it in customizedVariables of an AddOnDeploymentConfig; known are CLUSTER_NAME, GIVEN, HUB_KUBECONFIG, INSTALL_NAMESPACE",
+		"{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {b: 'x {{ GIVEN }}'}}":        "write {{GIVEN}}, without blanks",
+		"{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {'{{MISSING}}': b}}":          "no variable MISSING",
 		"{apiVersion: v1, kind: List, metadata: {name: a}, list: [{a: 1}, {a: '{{GIVEN}}{{NO}}'}]}": "manifests[0].list[1].a: there is no variable NO",
 	} {
 		_, err := config.Expand(config.Template{Spec: template(t, manifest), Variables: []addon.Variable{{Name: "GIVEN", Value: "x"}}})
