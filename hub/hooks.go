@@ -6,6 +6,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,7 +31,7 @@ func (f hookFunc) Admit(ctx context.Context, r *api.Admission) error { return f(
 
 // hooks are the rules of single kinds, by resource.
 func hooks(p *parts) map[string]api.Hook {
-	return map[string]api.Hook{
+	out := map[string]api.Hook{
 		fleet.ResourceJoinTokens:      hookFunc(func(_ context.Context, r *api.Admission) error { return admitToken(p.enroll, r) }),
 		fleet.ResourceJoinRequests:    hookFunc(admitRequest),
 		fleet.ResourceAgentIdentities: hookFunc(admitIdentity),
@@ -41,6 +42,8 @@ func hooks(p *parts) map[string]api.Hook {
 		work.Resource:                 hookFunc((&workRules{p.store, p.content, p.delivery}).admit),
 		fleet.ResourceWorkRevisions:   hookFunc(admitRevision),
 	}
+	maps.Copy(out, configHooks(p))
+	return out
 }
 
 // hubsOwn refuses a write to what only the hub may write.

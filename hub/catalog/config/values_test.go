@@ -185,15 +185,20 @@ func TestEvaluateErrors(t *testing.T) {
 func TestCheckLayer(t *testing.T) {
 	t.Parallel()
 	s := compile(t, loggingSchema)
-	missing, errs := s.CheckLayer(t.Context(), object(t, "{replicas: 3}"))
+	missing, errs := s.CheckLayer(t.Context(), object(t, "{replicas: 3}"), true)
 	if len(errs) > 0 || !cmp.Equal(missing, []string{"values.domain"}) {
 		t.Errorf("%v, %v", missing, errs)
 	}
-	if _, errs := s.CheckLayer(t.Context(), object(t, "{replicas: 30}")); len(errs) != 1 {
+	if _, errs := s.CheckLayer(t.Context(), object(t, "{replicas: 30}"), true); len(errs) != 1 {
 		t.Errorf("%v", errs)
 	}
+	for all, want := range map[bool]int{true: 1, false: 0} {
+		if _, errs := s.CheckLayer(t.Context(), object(t, "{domain: abc, debug: true}"), all); len(errs) != want {
+			t.Errorf("rules: %v", errs)
+		}
+	}
 	var none *config.Schema
-	if missing, errs := none.CheckLayer(t.Context(), object(t, "{any: 1}")); missing != nil || errs != nil {
+	if missing, errs := none.CheckLayer(t.Context(), object(t, "{any: 1}"), true); missing != nil || errs != nil {
 		t.Errorf("%v, %v", missing, errs)
 	}
 }
