@@ -6,6 +6,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,7 +32,7 @@ func (f hookFunc) Admit(ctx context.Context, r *api.Admission) error { return f(
 
 // hooks are the rules of single kinds, by resource.
 func hooks(p *parts) map[string]api.Hook {
-	return map[string]api.Hook{
+	out := map[string]api.Hook{
 		fleet.ResourceJoinTokens:      hookFunc(func(_ context.Context, r *api.Admission) error { return admitToken(p.enroll, r) }),
 		fleet.ResourceJoinRequests:    hookFunc(admitRequest),
 		fleet.ResourceAgentIdentities: hookFunc(admitIdentity),
@@ -45,6 +46,8 @@ func hooks(p *parts) map[string]api.Hook {
 		addon.ResourceManagedClusterAddOns: hookFunc(installedRules{p}.admit),
 		fleet.ResourceAPILists:             hookFunc(admitAPIList),
 	}
+	maps.Copy(out, configHooks(p))
+	return out
 }
 
 // hubsOwn refuses a write to what only the hub may write.

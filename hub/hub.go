@@ -28,6 +28,7 @@ import (
 	"github.com/drover-io/drover/hub/backup"
 	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/hub/catalog/install"
+	"github.com/drover-io/drover/hub/catalog/revision"
 	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/enroll"
@@ -85,6 +86,7 @@ type parts struct {
 	install   *install.Controller
 	resolver  *install.Resolver
 	content   *content.Store
+	history   *revision.History
 	admin     *admin
 	roles     *auth.Stored
 	people    *principals
@@ -190,6 +192,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		Store: p.store, CA: p.ca, URLs: p.urls, Audit: p.audit, Log: h.log.Named("enroll"),
 		CloseSessions: func(cluster, reason string) { p.gateway.CloseSessions(cluster, reason) },
 	})
+	p.history = revision.NewHistory(p.store)
 	p.metrics = metrics.New(p.broker.JetStream(), h.log.Named("metrics"))
 	p.delivery = delivery.New(delivery.Config{Store: p.store, Conn: p.conn, Signer: p.ca, Bundles: p.content, Log: h.log.Named("delivery")})
 	p.placement = placement.New(placement.Config{Store: p.store, Log: h.log.Named("placement")})
@@ -274,6 +277,7 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g.Go("placement", p.placement.Run)
 	g.Go("replicate", p.replicate.Run)
 	g.Go("install", p.install.Run)
+	g.Go("revisions", revision.NewRecorder(p.history, h.log.Named("revisions")).Run)
 	g.Go("gc", p.gc.Run)
 	g.Go("content", p.content.Run)
 	g.Go("metrics", p.metrics.Run)

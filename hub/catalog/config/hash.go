@@ -18,7 +18,7 @@ import (
 // Hash is the content of an object in short, as Open Cluster Management makes it:
 // lower-hex SHA-256 of the JSON, keys sorted, of the object without apiVersion,
 // kind, metadata and status. Of an AddOnVersion only what decides its content
-// counts, as VersionContent says.
+// counts, as fleet.AddOnVersionSpec.Content says.
 func Hash(obj map[string]any) (string, error) {
 	content, err := Content(obj)
 	if err != nil {
@@ -79,19 +79,9 @@ func VersionHash(spec *fleet.AddOnVersionSpec) (string, error) {
 	return Hash(map[string]any{"spec": content})
 }
 
-// VersionContent are the fields of an AddOnVersion that make a new revision when
-// they change. Whether it may be installed, is the default, what may be upgraded to
-// it, and what is said about it for people can change without one.
+// VersionContent is fleet.AddOnVersionSpec.Content as JSON values.
 func VersionContent(spec *fleet.AddOnVersionSpec) (map[string]any, error) {
-	s := fleet.AddOnVersionSpec{
-		AddOn: spec.AddOn, Version: spec.Version, Manager: spec.Manager, Image: spec.Image, Values: spec.Values,
-		ConfigSchema: spec.ConfigSchema, Dependencies: spec.Dependencies, Conflicts: spec.Conflicts,
-		Requirements: spec.Requirements, Health: spec.Health, Protected: spec.Protected, Manifests: spec.Manifests,
-	}
-	if s.Manager == "" {
-		s.Manager = fleet.ManagerManifests
-	}
-	data, err := json.Marshal(&s)
+	data, err := json.Marshal(spec.Content())
 	if err != nil {
 		return nil, fmt.Errorf("encode content of AddOnVersion: %w", err)
 	}

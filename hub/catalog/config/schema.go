@@ -87,6 +87,25 @@ func Compile(ctx context.Context, raw []byte, path *field.Path) (*Schema, field.
 // Complete fills in defaults and checks values; the values given stay as they are.
 // Fields that the schema does not know are errors.
 func (s *Schema) Complete(ctx context.Context, values map[string]any) (map[string]any, field.ErrorList) {
+	return s.complete(ctx, values, true)
+}
+
+// CheckLayer checks values that are not the whole: what is required may come from
+// elsewhere, and is returned as missing instead. Rules are looked at when nothing
+// is missing, and only if the values are all that is known of them: with more to
+// come from claims they would judge what nobody gets.
+func (s *Schema) CheckLayer(ctx context.Context, values map[string]any, all bool) (missing []string, _ field.ErrorList) {
+	_, errs := s.complete(ctx, values, all)
+	errs = slices.DeleteFunc(errs, func(err *field.Error) bool {
+		if err.Type == field.ErrorTypeRequired {
+			missing = append(missing, err.Field)
+		}
+		return err.Type == field.ErrorTypeRequired
+	})
+	return missing, errs
+}
+
+func (s *Schema) complete(ctx context.Context, values map[string]any, rules bool) (map[string]any, field.ErrorList) {
 	path := field.NewPath("values")
 	if values == nil {
 		values = map[string]any{}
@@ -102,7 +121,7 @@ func (s *Schema) Complete(ctx context.Context, values map[string]any) (map[strin
 	defaulting.Default(values, s.structural)
 	errs := apivalidation.ValidateCustomResource(path, values, s.validator)
 	errs = append(errs, listtype.ValidateListSetsAndMaps(path, s.structural, values)...)
-	if s.rules != nil && !blocking(errs) {
+	if rules && s.rules != nil && !blocking(errs) {
 		more, _ := s.rules.Validate(ctx, path, s.structural, values, nil, celconfig.RuntimeCELCostBudget)
 		errs = append(errs, more...)
 	}
@@ -110,19 +129,6 @@ func (s *Schema) Complete(ctx context.Context, values map[string]any) (map[strin
 		return nil, errs
 	}
 	return values, nil
-}
-
-// CheckLayer checks values that are not the whole: what is required may come from
-// elsewhere, and is returned as missing instead. Rules are looked at when nothing is.
-func (s *Schema) CheckLayer(ctx context.Context, values map[string]any) (missing []string, _ field.ErrorList) {
-	_, errs := s.Complete(ctx, values)
-	errs = slices.DeleteFunc(errs, func(err *field.Error) bool {
-		if err.Type == field.ErrorTypeRequired {
-			missing = append(missing, err.Field)
-		}
-		return err.Type == field.ErrorTypeRequired
-	})
-	return missing, errs
 }
 
 // blocking reports errors that make rules meaningless: they assume the types and
@@ -204,26 +210,30 @@ func child(s *structuralschema.Structural, name string) *structuralschema.Struct
 	return nil
 }
 
-// closeTo reports whether two names differ in a third of their letters at most.
+// closeTo reports whether two names differ in a third of their letters at most;
+// two that changed places are one.
 func closeTo(a, b string) bool {
 	if len(a) > 64 || len(b) > 64 {
 		return false
 	}
 	a, b = strings.ToLower(a), strings.ToLower(b)
+	var older, old []int
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		older, old, row = old, row, make([]int, len(b)+1)
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := diagonal
+			cost := old[j]
 			if a[i] != b[j] {
 				cost++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+			row[j+1] = min(cost, row[j]+1, old[j+1]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], older[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)] <= max(1, max(len(a), len(b))/3)

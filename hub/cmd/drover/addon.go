@@ -3,10 +3,12 @@
 
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+)
 
 func (g *globals) addonCommand() *cobra.Command {
-	c := &cobra.Command{Use: "addon", Short: "Addons: what clusters run", Args: cobra.NoArgs, RunE: help}
-	c.AddCommand(g.addOnInstallCommand(), g.addOnRemoveCommand(), g.addOnListCommand(), g.addOnPreviewCommand())
+	c := &cobra.Command{Use: "addon", Short: "Addons: what the catalog has, and how it is configured", Args: cobra.NoArgs, RunE: help}
+	c.AddCommand(g.addOnInstallCommand(), g.addOnRemoveCommand(), g.addOnListCommand(), g.addOnPreviewCommand(), g.addonConfigCommand())
 	return c
 }
