@@ -50,7 +50,7 @@ func installer(p *parts, log *zap.Logger) (*install.Controller, *install.Resolve
 	resolver := install.NewResolver(install.ResolverConfig{
 		Store: p.store, Bundles: bundles, Contents: addOnContents{p.content},
 		Renderer:  addOnRenderer{render.NewCache(render.New(render.Limits{}), renderedBytes)},
-		Revisions: addOnRevisions{revision.NewHistory(p.store)},
+		Revisions: addOnRevisions{p.history},
 		Facts:     func(name string) (catalog.Facts, error) { return clusterFacts{p.fleet}.Facts(name) },
 	})
 	return install.New(install.Config{

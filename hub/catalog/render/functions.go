@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -174,7 +175,7 @@ var (
 		toJson mustToJson toPrettyJson mustToPrettyJson toRawJson mustToRawJson toYaml toYamlPretty toToml
 		deepCopy mustDeepCopy deepEqual merge mergeOverwrite mustMerge mustMergeOverwrite
 		uniq mustUniq without mustWithout has mustHas sortAlpha set compact mustCompact concat urlJoin
-		indent nindent tpl include fail required`)
+		indent nindent`)
 	// before are bounds for functions that make much of little.
 	before = map[string]func(args []any) error{
 		"repeat":    func(a []any) error { return product(number(a, 0), length(a, 1)) },
@@ -269,15 +270,18 @@ func sequence(a []any) error {
 	return nil
 }
 
+// count is how many elements a list has.
+func count(v any) int {
+	if l := reflect.ValueOf(v); l.Kind() == reflect.Slice || l.Kind() == reflect.Array {
+		return l.Len()
+	}
+	return 0
+}
+
 func join(a []any) error {
 	n := 1
 	if len(a) > 1 {
-		switch l := a[1].(type) {
-		case []any:
-			n = len(l)
-		case []string:
-			n = len(l)
-		}
+		n = count(a[1])
 	}
 	return product(n, length(a, 0))
 }
@@ -296,7 +300,7 @@ func format(a []any) error {
 			longest = max(longest, len(s))
 		} else if _, simple := arg.(int); !simple && arg != nil {
 			m := meter{}
-			if err := m.walk(valueOf(arg), 0); err != nil {
+			if err := m.walk(reflect.ValueOf(arg), 0); err != nil {
 				return err
 			}
 			longest = max(longest, m.bytes+m.nodes*24)
@@ -316,7 +320,7 @@ func replaceAll(a []any) error {
 
 func quadratic(a []any) error {
 	for _, x := range a {
-		if l, ok := x.([]any); ok && len(l) > maxQuadratic {
+		if count(x) > maxQuadratic {
 			return fmt.Errorf("a list of more than %d elements, for a function that compares each with each", maxQuadratic)
 		}
 	}

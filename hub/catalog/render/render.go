@@ -80,6 +80,13 @@ func (r *Renderer) Render(ctx context.Context, in *catalog.Rendering) (*catalog.
 	return out, err
 }
 
+// Check renders for no cluster in particular, and says of an error whether the
+// content looked at facts of the cluster, so that it may be another with those.
+func (r *Renderer) Check(ctx context.Context, in *catalog.Rendering) (*catalog.Rendered, bool, error) {
+	out, read, err := r.render(ctx, in)
+	return out, read != 0 && !errors.Is(err, ErrTime), err
+}
+
 type outcome struct {
 	rendered *catalog.Rendered
 	read     reads

@@ -6,7 +6,6 @@ package render
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"regexp"
 	"strings"
 	"text/template"
@@ -18,8 +17,6 @@ const (
 	maxOpen     = 500     // of ifs within ifs
 	maxElse     = 5_000
 )
-
-func valueOf(v any) reflect.Value { return reflect.ValueOf(v) }
 
 // templates are those of one rendering, under one guard. They work as those of
 // Helm's engine (helm.sh/helm/v3/pkg/engine), which has no way to stop one.

@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -28,6 +27,9 @@ import (
 // BundleFile is the file that the objects of a bundle are in, one a line. They are
 // no templates.
 const BundleFile = "objects.ndjson"
+
+// ErrStore: the content could not be read from where it is stored.
+var ErrStore = errors.New("read stored content")
 
 // Bundles is where content is stored by digest. An error is fs.ErrNotExist when
 // there is no such bundle.
@@ -50,15 +52,15 @@ func Load(ctx context.Context, bundles Bundles, spec *fleet.AddOnVersionSpec) (*
 	}
 	data, err := bundles.Bundle(ctx, digest)
 	if err != nil {
-		return nil, fmt.Errorf("read bundle %s: %w", digest, err)
+		return nil, fmt.Errorf("%w: bundle %s: %w", ErrStore, digest, err)
 	}
 	if strings.Contains(spec.Image, "@") {
-		layer, err := Layer(data)
+		layer, err := archive.Layer(data)
 		if err != nil {
 			return nil, err
 		}
 		if data, err = bundles.Bundle(ctx, layer.Digest); err != nil {
-			return nil, fmt.Errorf("read layer %s: %w", layer.Digest, err)
+			return nil, fmt.Errorf("%w: layer %s: %w", ErrStore, layer.Digest, err)
 		}
 	}
 	return Read(spec.Manager, data)
@@ -247,53 +249,6 @@ func unpackCharts(files archive.Files) (archive.Files, error) {
 		}
 	}
 	return nil, errors.New("charts are packed within charts more than 8 deep")
-}
-
-// OCI media types of the layers that hold content.
-const (
-	LayerChart   = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
-	LayerTarGzip = "application/vnd.oci.image.layer.v1.tar+gzip"
-	LayerTar     = "application/vnd.oci.image.layer.v1.tar"
-	LayerFlux    = "application/vnd.cncf.flux.content.v1.tar+gzip"
-)
-
-// Descriptor is a part of an OCI artifact.
-type Descriptor struct {
-	MediaType string `json:"mediaType"`
-	Digest    string `json:"digest"`
-	Size      int64  `json:"size"`
-}
-
-// Layer returns the layer that holds the content, of the manifest of an OCI artifact.
-func Layer(manifest []byte) (Descriptor, error) {
-	var m struct {
-		MediaType string       `json:"mediaType"`
-		Layers    []Descriptor `json:"layers"`
-		Manifests []Descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(manifest, &m); err != nil {
-		return Descriptor{}, fmt.Errorf("manifest of the OCI artifact: %w", err)
-	}
-	if len(m.Manifests) > 0 {
-		return Descriptor{}, errors.New("the digest names an index of OCI artifacts: name one artifact of it")
-	}
-	var types []string
-	var found []Descriptor
-	for _, l := range m.Layers {
-		types = append(types, l.MediaType)
-		switch l.MediaType {
-		case LayerChart, LayerTarGzip, LayerTar, LayerFlux, archive.MediaType:
-			found = append(found, l)
-		}
-	}
-	switch len(found) {
-	case 1:
-		return found[0], nil
-	case 0:
-		return Descriptor{}, fmt.Errorf("the OCI artifact has no layer with files: want one of type %s, %s or %s, it has %s",
-			LayerChart, LayerTarGzip, archive.MediaType, strings.Join(types, ", "))
-	}
-	return Descriptor{}, fmt.Errorf("the OCI artifact has %d layers with files, want one", len(found))
 }
 
 // Seen finds objects that are there twice.

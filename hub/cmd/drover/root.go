@@ -81,7 +81,6 @@ kubectl works with the same credential: kubectl get managedclusters`,
 		{"work", "Give clusters something to run:", []*cobra.Command{
 			g.applyCommand(), g.diffCommand(), g.worksCommand(), g.workCommand(), g.explainCommand(), g.undoCommand(), g.bundleCommand(), g.addonCommand(),
 		}},
-		{"addon", "Addons:", []*cobra.Command{g.addonCommand()}},
 		{"people", "People and programs:", []*cobra.Command{
 			g.loginCommand(), g.logoutCommand(), g.authCommand(), g.dashboardCommand(), g.accessCommand(), g.sessionCommand(), g.auditCommand(),
 		}},
