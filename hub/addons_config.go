@@ -23,7 +23,7 @@ func configHooks(p *parts) map[string]api.Hook {
 		fleet.ResourceAddOnConfigs:            announced(p.history, config.ValuesKind(), rules.AddOnConfig),
 		addon.ResourceDeploymentConfigs:       announced(p.history, config.DeploymentKind(), rules.DeploymentConfig),
 		addon.ResourceTemplates:               announced(p.history, config.TemplateKind(), rules.Template),
-		addon.ResourceClusterManagementAddOns: checked(rules.AddOn),
+		addon.ResourceClusterManagementAddOns: before(recipeRules{p}.admit, checked(rules.AddOn)),
 	}
 }
 

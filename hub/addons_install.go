@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
@@ -30,10 +31,12 @@ import (
 	"github.com/drover-io/drover/hub/catalog/source"
 	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/delivery"
+	"github.com/drover-io/drover/hub/explain"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
+	"github.com/drover-io/drover/shared/apis/work"
 )
 
 const (
@@ -321,4 +324,55 @@ func (v *previewer) chosen(ctx context.Context, who user.Info, req *fleet.Previe
 		return nil, apierrors.NewBadRequest(fmt.Sprintf("selector %q matches no cluster that you may see", req.Selector))
 	}
 	return list, nil
+}
+
+// explainAddOn answers why an addon is as it is on a cluster, to who may read it.
+func (i *inspector) explainAddOn(ctx context.Context, who user.Info, ns, name string) (any, error) {
+	resource := schema.GroupResource{Group: addon.Group, Resource: "managedclusteraddons"}
+	v := &previewer{inspector: i}
+	if ok, err := v.can(ctx, who, "get", addon.Group, resource.Resource, ns, name); err != nil || !ok {
+		return nil, firstError(err, apierrors.NewForbidden(resource, name, fmt.Errorf("user %q cannot get managedclusteraddons in namespace %q", who.GetName(), ns)))
+	}
+	mca, err := store.Of[addon.ManagedClusterAddOn](i.p.store, addon.ResourceManagedClusterAddOns).Get(ctx, ns, name)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
+		return nil, apierrors.NewNotFound(resource, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	found, err := i.p.resolver.Evidence(ctx, mca)
+	if err != nil {
+		return nil, err
+	}
+	facts := &explain.AddOnFacts{AddOn: mca, Agent: delivery.HasAgent(i.p.store, ns), Should: explain.Should(*found)}
+	if mc, err := store.Of[cluster.ManagedCluster](i.p.store, cluster.Resource).Cached("", ns); err == nil {
+		facts.Cluster = mc
+	}
+	page, err := i.p.store.List(ctx, store.Selection{
+		Resource: work.Resource, Namespace: ns, MinRevision: store.Any, Labels: labels.SelectorFromSet(labels.Set{addon.LabelAddonName: name}),
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range page.Entries {
+		facts.Works = append(facts.Works, e.Key.Name)
+	}
+	return fleet.Explanation{Cluster: ns, Name: name, Lines: explain.AddOn(facts, time.Now())}, nil
+}
+
+// recipeRules are what a write to a ClusterManagementAddOn is held to here.
+type recipeRules struct{ p *parts }
+
+func (c recipeRules) admit(ctx context.Context, r *api.Admission) error {
+	switch r.Operation {
+	case api.Delete:
+		if at(r.Old, "metadata", "deletionTimestamp") == nil {
+			return c.p.resolver.AdmitAddOnRemoval(ctx, nameIn(r.Old))
+		}
+	case api.Create, api.Update:
+		annotations, _ := at(r.Object, "metadata", "annotations").(map[string]any)
+		text, _ := annotations[addon.AnnotationMaxInFlight].(string)
+		return install.CheckMaxInFlight(text)
+	}
+	return nil
 }

@@ -296,3 +296,37 @@ func (r *Resolver) dependents(ctx context.Context, cluster, addOn string) ([]str
 	slices.Sort(names)
 	return names, nil
 }
+
+// AdmitAddOnRemoval refuses to remove an addon from all clusters while others need
+// it on some.
+func (r *Resolver) AdmitAddOnRemoval(ctx context.Context, addOn string) error {
+	list, _, err := store.Of[addon.ManagedClusterAddOn](r.cfg.Store, addon.ResourceManagedClusterAddOns).
+		List(ctx, store.Selection{MinRevision: store.Any})
+	if err != nil {
+		return err
+	}
+	var users []string
+	for _, o := range list {
+		if o.Name == addOn || o.DeletionTimestamp != nil {
+			continue
+		}
+		v := r.versionOf(o, nil)
+		if v != nil && slices.ContainsFunc(v.Spec.Dependencies, func(d fleet.AddOnRange) bool { return d.AddOn == addOn }) {
+			users = append(users, o.Name+" on "+o.Namespace)
+		}
+	}
+	if len(users) == 0 {
+		return nil
+	}
+	slices.Sort(users)
+	return apierrors.NewConflict(schema.GroupResource{Group: addon.Group, Resource: "clustermanagementaddons"}, addOn,
+		fmt.Errorf("it is needed by %s: remove that first", some(users)))
+}
+
+// CheckMaxInFlight says what is wrong with the annotation of that name.
+func CheckMaxInFlight(text string) error {
+	if n, err := strconv.Atoi(text); text != "" && (err != nil || n < 1) {
+		return field.Invalid(annotationPath(addon.AnnotationMaxInFlight), text, "want a number of clusters, at least 1")
+	}
+	return nil
+}
