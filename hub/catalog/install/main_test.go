@@ -458,3 +458,7 @@ func (r *rig) place(addOn string, placements ...string) {
 		return nil
 	}))
 }
+
+func kubernetes(version string) func(*cluster.ManagedCluster) error {
+	return func(mc *cluster.ManagedCluster) error { mc.Status.Version.Kubernetes = version; return nil }
+}

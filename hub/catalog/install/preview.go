@@ -215,7 +215,7 @@ func (p *previewing) requires(ctx context.Context, o *outcome, name string) erro
 	}
 	for _, s := range steps {
 		if s.AddOn != p.req.AddOn {
-			o.out.Requires = append(o.out.Requires, s.AddOn+"@"+s.To.String())
+			o.out.Requires = append(o.out.Requires, s.To.String())
 		}
 	}
 	return nil
