@@ -39,11 +39,12 @@ type Metrics struct {
 	mu    sync.RWMutex
 	last  map[string]Sample
 	works map[string]wire.WorksSample
+	warm  map[string]*warm
 }
 
 // New returns an empty view; Run fills it.
 func New(js jetstream.JetStream, log *zap.Logger) *Metrics {
-	return &Metrics{js: js, log: log, ranges: make(chan struct{}, maxRanges), last: map[string]Sample{}, works: map[string]wire.WorksSample{}}
+	return &Metrics{js: js, log: log, ranges: make(chan struct{}, maxRanges), last: map[string]Sample{}, works: map[string]wire.WorksSample{}, warm: map[string]*warm{}}
 }
 
 // Last returns the newest sample of a cluster.
@@ -83,6 +84,9 @@ func (m *Metrics) follow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("consume %s: %w", broker.MetricsStream, err)
 	}
+	m.mu.Lock()
+	clear(m.warm) // samples may have been missed
+	m.mu.Unlock()
 	stop := context.AfterFunc(ctx, it.Stop)
 	defer stop()
 	defer it.Stop()
@@ -129,4 +133,5 @@ func (m *Metrics) take(subject string, data []byte) {
 		return
 	}
 	m.last[cluster] = s
+	m.keep(cluster, kind, data)
 }

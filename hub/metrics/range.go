@@ -123,8 +123,8 @@ type grid struct {
 	from   time.Time
 	step   time.Duration
 	points int
-	sums   map[string][]float64
-	counts map[string][]int
+	sums   [][]float64 // by series; nil for one without a sample
+	counts [][]int
 }
 
 // newGrid makes steps from from to to. Too many become fewer, longer ones.
@@ -135,20 +135,24 @@ func newGrid(from, to time.Time, step time.Duration) *grid {
 	}
 	from = time.Unix(from.Unix()-from.Unix()%int64(step/time.Second), 0)
 	points := int(to.Sub(from)/step) + 1
-	return &grid{from: from, step: step, points: points, sums: map[string][]float64{}, counts: map[string][]int{}}
+	return &grid{from: from, step: step, points: points, sums: make([][]float64, len(series())), counts: make([][]int, len(series()))}
 }
 
-func (g *grid) add(at time.Time, values map[string]float64) {
+// add takes a sample: values by series, NaN where there is none.
+func (g *grid) add(at time.Time, values []float32) {
 	i := int(at.Sub(g.from) / g.step)
 	if at.Before(g.from) || i >= g.points {
 		return
 	}
-	for name, v := range values {
-		if g.sums[name] == nil {
-			g.sums[name], g.counts[name] = make([]float64, g.points), make([]int, g.points)
+	for n, v := range values {
+		if math.IsNaN(float64(v)) {
+			continue
 		}
-		g.sums[name][i] += v
-		g.counts[name][i]++
+		if g.sums[n] == nil {
+			g.sums[n], g.counts[n] = make([]float64, g.points), make([]int, g.points)
+		}
+		g.sums[n][i] += float64(v)
+		g.counts[n][i]++
 	}
 }
 
@@ -159,15 +163,15 @@ func (g *grid) columns() Columns {
 		t[i] = Cell(g.from.Add(time.Duration(i) * g.step).Unix())
 	}
 	out := Columns{Names: []string{"t"}, Columns: [][]Cell{t}}
-	for _, name := range series() {
-		if g.sums[name] == nil {
+	for n, name := range series() {
+		if g.sums[n] == nil {
 			continue
 		}
 		column := make([]Cell, g.points)
 		for i := range column {
 			column[i] = Cell(math.NaN())
-			if n := g.counts[name][i]; n > 0 {
-				column[i] = Cell(g.sums[name][i] / float64(n))
+			if count := g.counts[n][i]; count > 0 {
+				column[i] = Cell(g.sums[n][i] / float64(count))
 			}
 		}
 		out.Names, out.Columns = append(out.Names, name), append(out.Columns, column)
@@ -179,14 +183,6 @@ func (g *grid) columns() Columns {
 // as means of steps. The time of a sample is its agent's, unless that clock is wrong
 // for sure: then it is when the sample came.
 func (m *Metrics) Range(ctx context.Context, cluster string, from time.Time, step time.Duration) (Columns, error) {
-	ctx, cancel := context.WithTimeout(ctx, rangeTime)
-	defer cancel()
-	select {
-	case m.ranges <- struct{}{}:
-		defer func() { <-m.ranges }()
-	case <-ctx.Done():
-		return Columns{}, fmt.Errorf("wait to read samples of %s: %w", cluster, ctx.Err())
-	}
 	now := time.Now()
 	if oldest := now.Add(-Memory); from.Before(oldest) {
 		from = oldest
@@ -194,18 +190,41 @@ func (m *Metrics) Range(ctx context.Context, cluster string, from time.Time, ste
 	if from.After(now) {
 		from = now
 	}
-	g := newGrid(from, now, step)
-	err := m.read(ctx, cluster, g.from, func(kind string, came time.Time, data []byte) {
-		at, values := values(kind, data)
-		if late := came.Sub(at); late < -time.Minute || late > Memory {
-			at = came
+	points, ok, load := m.recall(cluster, now)
+	if !ok {
+		var err error
+		points, err = m.load(ctx, cluster, now)
+		if load {
+			m.settle(cluster, points, err)
 		}
-		g.add(at, values)
-	})
-	if err != nil {
-		return Columns{}, fmt.Errorf("read samples of %s: %w", cluster, err)
+		if err != nil {
+			return Columns{}, fmt.Errorf("read samples of %s: %w", cluster, err)
+		}
+	}
+	g := newGrid(from, now, step)
+	for _, p := range points {
+		g.add(p.at, p.values)
 	}
 	return g.columns(), nil
+}
+
+// load reads all that the stream has of a cluster.
+func (m *Metrics) load(ctx context.Context, cluster string, now time.Time) ([]point, error) {
+	ctx, cancel := context.WithTimeout(ctx, rangeTime)
+	defer cancel()
+	select {
+	case m.ranges <- struct{}{}:
+		defer func() { <-m.ranges }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	var points []point
+	err := m.read(ctx, cluster, now.Add(-Memory), func(kind string, came time.Time, data []byte) {
+		if p, ok := pointOf(kind, came, data); ok {
+			points = append(points, p)
+		}
+	})
+	return points, err
 }
 
 // read calls each with the samples of a cluster that came since from.

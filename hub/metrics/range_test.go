@@ -4,6 +4,7 @@
 package metrics
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -27,7 +28,17 @@ func TestGrid(t *testing.T) {
 		after time.Duration
 		cpu   float64
 	}{{-time.Minute, 9}, {-7 * time.Second, 1}, {0, 2}, {14 * time.Second, 0.25}, {26 * time.Second, 4}, {time.Hour, 9}} {
-		g.add(start.Add(s.after), map[string]float64{"cpu": s.cpu, "nodes": 3, "else": 1})
+		values := make([]float32, len(series()))
+		for i, name := range series() {
+			values[i] = float32(math.NaN())
+			switch name {
+			case "cpu":
+				values[i] = float32(s.cpu)
+			case "nodes":
+				values[i] = 3
+			}
+		}
+		g.add(start.Add(s.after), values)
 	}
 	data, err := json.Marshal(g.columns())
 	if err != nil {
@@ -85,9 +96,10 @@ func FuzzValues(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind string, data []byte) {
 		start := time.Unix(1_700_000_000, 0)
 		g := newGrid(start, start.Add(time.Minute), time.Second)
-		at, v := values(kind, data)
-		g.add(at, v)
-		g.add(start, v)
+		if p, ok := pointOf(kind, start, data); ok {
+			g.add(p.at, p.values)
+			g.add(start, p.values)
+		}
 		if _, err := json.Marshal(g.columns()); err != nil {
 			t.Error(err)
 		}
@@ -174,8 +186,53 @@ func TestRange(t *testing.T) {
 	if none, err := m.Range(t.Context(), "shop-2", now.Add(-time.Minute), 10*time.Second); err != nil || len(none.Names) != 1 {
 		t.Errorf("a cluster without samples: %v, %v", none.Names, err)
 	}
+	// Asked again, nothing is read, and what came since is there.
+	at := time.Now()
+	live, err := json.Marshal(wire.HostSample{Time: at, CPU: 5000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.take(wire.MetricsSubject("shop-1", wire.SampleHost), live)
+	m.take(wire.MetricsSubject("shop-10", wire.SampleHost), live)
+	m.js = nil
+	again, err := m.Range(t.Context(), "shop-1", at.Add(-time.Minute), time.Second)
+	if err != nil || !slices.ContainsFunc(again.Columns[1], func(c Cell) bool { return c > 1000 }) {
+		t.Errorf("the sample that came is not there: %v", err)
+	}
+	m.js = b.JetStream()
 	if info, err := stream.Info(t.Context()); err != nil || info.State.Consumers != 0 {
 		t.Errorf("%d consumers are left, %v", info.State.Consumers, err)
+	}
+}
+
+// Only so many clusters are kept, for so long, and no more of each than an hour.
+func TestWarmIsBounded(t *testing.T) {
+	t.Parallel()
+	m := New(nil, zap.NewNop())
+	now := time.Now()
+	for i := range 2 * maxWarm {
+		name := fmt.Sprint(i)
+		if _, ok, load := m.recall(name, now.Add(time.Duration(i)*time.Second)); ok || !load {
+			t.Errorf("%s: loaded %v, to be loaded %v", name, ok, load)
+		}
+		m.settle(name, nil, nil)
+	}
+	last := fmt.Sprint(2*maxWarm - 1)
+	if _, ok, load := m.recall(last, now.Add(2*time.Minute)); len(m.warm) != maxWarm || !ok || load {
+		t.Errorf("%d clusters are kept, the last: %v %v", len(m.warm), ok, load)
+	}
+	for range maxKept + 2*trimFrom {
+		m.take(wire.MetricsSubject(last, wire.SampleHost), []byte(`{"cpu":1}`))
+	}
+	if n := len(m.warm[last].points); n > maxKept+trimFrom {
+		t.Errorf("%d samples are kept", n)
+	}
+	if _, _, load := m.recall("new", now.Add(time.Hour)); !load || len(m.warm) != 1 {
+		t.Errorf("an hour later %d clusters are kept", len(m.warm))
+	}
+	m.settle("new", nil, context.Canceled)
+	if len(m.warm) != 0 {
+		t.Error("what could not be loaded is kept")
 	}
 }
 
@@ -227,6 +284,7 @@ func BenchmarkRange(b *testing.B) {
 			}
 			b.ResetTimer()
 			for range b.N {
+				clear(m.warm)
 				got, err := m.Range(b.Context(), "shop-0", now.Add(-time.Hour), 10*time.Second)
 				if err != nil || !strings.HasPrefix(got.Names[1], "cpu") {
 					b.Fatal(got.Names, err)
