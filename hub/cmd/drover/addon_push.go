@@ -50,7 +50,7 @@ Nothing enters the catalog unless the hub can read and render it with its defaul
 values. The same content can be pushed again; other content for a version that
 exists needs --replace, and makes a new revision of it. What is installed keeps the
 content that it has.`,
-		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			ref, err := parseAddonRef(args[0], true)
 			if err != nil {
 				return err
@@ -59,31 +59,12 @@ content that it has.`,
 			if err != nil {
 				return err
 			}
-			data, err := readContent(ctx, args[1])
+			data, err := readContent(cmd.Context(), args[1])
 			if err != nil {
 				return err
 			}
-			say(cmd, "sending %d bytes", len(data))
-			var info struct {
-				Digest  string `json:"digest"`
-				Size    int64  `json:"size"`
-				Objects int    `json:"objects"`
-				Stored  bool   `json:"stored"`
-			}
-			if err := hub.Put(ctx, wire.PathContent, archive.MediaType, data, &info); err != nil {
-				return err
-			}
-			spec["image"] = info.Digest
-			obj, done, err := f.publish(ctx, hub, ref, spec)
-			if err != nil {
-				return err
-			}
-			var v fleet.AddOnVersion
-			if err := into(obj.Object, &v); err != nil {
-				return err
-			}
-			return g.object(cmd, addonVersions(), obj, fmt.Sprintf("%s %s: %s, %d objects, %s", ref, done, v.Spec.Manager, v.Status.Objects, info.Digest))
-		}),
+			return g.run(f.push(g, ref, spec, data))(cmd, args)
+		},
 	}
 	fs := c.Flags()
 	fs.StringVar(&f.manager, "manager", "", "manifests, kustomize or helm (default what fits the files)")
@@ -98,6 +79,32 @@ content that it has.`,
 	fs.BoolVar(&f.replace, "replace", false, "replace the content of a version that exists")
 	fs.BoolVar(&f.dryRun, "dry-run", false, "let the hub check everything and publish nothing")
 	return c
+}
+
+// push sends content and publishes it.
+func (f *pushFlags) push(g *globals, ref addonRef, spec map[string]any, data []byte) func(context.Context, *cobra.Command, *client.Client, []string) error {
+	return func(ctx context.Context, cmd *cobra.Command, hub *client.Client, _ []string) error {
+		say(cmd, "sending %d bytes", len(data))
+		var info struct {
+			Digest  string `json:"digest"`
+			Size    int64  `json:"size"`
+			Objects int    `json:"objects"`
+			Stored  bool   `json:"stored"`
+		}
+		if err := hub.Put(ctx, wire.PathContent, archive.MediaType, data, &info); err != nil {
+			return err
+		}
+		spec["image"] = info.Digest
+		obj, done, err := f.publish(ctx, hub, ref, spec)
+		if err != nil {
+			return err
+		}
+		var v fleet.AddOnVersion
+		if err := into(obj.Object, &v); err != nil {
+			return err
+		}
+		return g.object(cmd, addonVersions(), obj, fmt.Sprintf("%s %s: %s, %d objects, %s", ref, done, v.Spec.Manager, v.Status.Objects, info.Digest))
+	}
 }
 
 // spec is the AddOnVersion's, without the content.
