@@ -40,6 +40,7 @@ func hooks(p *parts) map[string]api.Hook {
 		clusterregistry.Resource:      hookFunc(admitRegistered),
 		work.Resource:                 hookFunc((&workRules{p.store, p.content, p.delivery}).admit),
 		fleet.ResourceWorkRevisions:   hookFunc(admitRevision),
+		fleet.ResourceAPILists:        hookFunc(admitAPIList),
 	}
 }
 

@@ -53,7 +53,7 @@ func BuiltinRoles() []*rbacv1.ClusterRole {
 			"placementdecisions", "placementdecisions/status"),
 		rule(read, groupRegistry, "clusters", "clusters/status"),
 		rule(read, groupAddon, "clustermanagementaddons", "clustermanagementaddons/status", "managedclusteraddons", "managedclusteraddons/status"),
-		rule(read, fleet.Group, "clustermetrics", "addonversions", "addonversions/status", "addonrollouts", "addonrollouts/status",
+		rule(read, fleet.Group, "clustermetrics", "apilists", "addonversions", "addonversions/status", "addonrollouts", "addonrollouts/status",
 			"rolloutpolicies", "alertrules"),
 	}
 	operator := slices.Concat(viewer, []rbacv1.PolicyRule{
