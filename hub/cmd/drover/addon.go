@@ -29,7 +29,7 @@ func addonVersions() schema.GroupVersionResource { return fleetResource("addonve
 
 func (g *globals) addonCommand() *cobra.Command {
 	c := &cobra.Command{Use: "addon", Short: "Addons: publish versions in the catalog and look at them", Args: cobra.NoArgs, RunE: help}
-	c.AddCommand(g.addonPushCommand(), g.addonVersionsCommand(), g.addonShowCommand(), g.addonDiffCommand(), g.addonSetCommand(), g.addonDeleteCommand())
+	c.AddCommand(g.addOnInstallCommand(), g.addOnRemoveCommand(), g.addOnListCommand(), g.addOnPreviewCommand(), g.addonConfigCommand(), g.addonPushCommand(), g.addonVersionsCommand(), g.addonShowCommand(), g.addonDiffCommand(), g.addonSetCommand(), g.addonDeleteCommand())
 	return c
 }
 

@@ -109,4 +109,12 @@ const (
 	StageRemoval  = "removal"
 	StageDrift    = "drift"
 	StageHealth   = "health"
+
+	// Of an addon, between cluster and delivery.
+	StageVersion  = "version"
+	StageValues   = "values"
+	StageNeeds    = "needs"
+	StageConflict = "conflict"
+	StageGate     = "gate"
+	StageWork     = "work"
 )
