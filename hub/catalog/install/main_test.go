@@ -40,7 +40,7 @@ const patience = 60 * time.Second
 
 type rig struct {
 	*Controller
-	t        *testing.T
+	t        testing.TB
 	resolver *Resolver
 	history  *revision.History
 	versions store.Objects[fleet.AddOnVersion, *fleet.AddOnVersion]
@@ -48,7 +48,7 @@ type rig struct {
 	stop     func()
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	b, err := broker.Open(broker.Config{Dir: t.TempDir()})
 	if err != nil {
@@ -86,7 +86,7 @@ func (r *rig) start() {
 	r.stop = running(r.t, r.Run)
 }
 
-func running(t *testing.T, run func(context.Context) error) func() {
+func running(t testing.TB, run func(context.Context) error) func() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); run(ctx) }() //nolint:errcheck // ends by cancel
@@ -95,7 +95,7 @@ func running(t *testing.T, run func(context.Context) error) func() {
 	return stop
 }
 
-func ctx(t *testing.T) context.Context {
+func ctx(t testing.TB) context.Context {
 	c, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return c
