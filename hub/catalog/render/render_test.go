@@ -381,7 +381,7 @@ func TestEndless(t *testing.T) {
 					in.Content = ofFiles(t, files("Chart.yaml", "name: c\nversion: 1.0.0\napiVersion: v2\n", "templates/a.yaml", text))
 				}
 				start := time.Now()
-				got, err := New(Limits{Time: 3 * time.Second}).Render(t.Context(), in)
+				got, err := New(Limits{Time: 700 * time.Millisecond}).Render(t.Context(), in)
 				if err == nil {
 					t.Fatalf("rendered to %d objects", len(got.Objects))
 				}
