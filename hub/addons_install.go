@@ -31,7 +31,7 @@ import (
 	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/explain"
-	"github.com/drover-io/drover/hub/fleet"
+	inventory "github.com/drover-io/drover/hub/fleet"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
@@ -380,7 +380,7 @@ func (c recipeRules) admit(ctx context.Context, r *api.Admission) error {
 // clusterFacts gives the catalog what the hub knows of its clusters.
 type clusterFacts struct {
 	fleet interface {
-		Facts(cluster string) (fleet.Facts, error)
+		Facts(cluster string) (inventory.Facts, error)
 	}
 }
 

@@ -153,7 +153,6 @@ type clusterState struct {
 	deleting  bool
 }
 
-
 func (s *state) applyCluster(e store.Entry, gone bool) error {
 	name := e.Key.Name
 	s.relabel[name] = true
@@ -197,4 +196,3 @@ func (c *clusterState) same(o *clusterState) bool {
 	return c.digest == o.digest && c.reach == o.reach && c.noInstall == o.noInstall && c.deleting == o.deleting &&
 		maps.Equal(c.labels, o.labels) && maps.Equal(c.copied, o.copied) && text(c.available) == text(o.available)
 }
-

@@ -185,7 +185,6 @@ func (r *Resolver) Pin(cma *addon.ClusterManagementAddOn, placement *addon.Place
 	return &c, nil
 }
 
-
 // inRange says whether a version is in a range; what cannot be read is in none. An
 // addon without a version is in the empty range.
 func inRange(text, version string) bool {
