@@ -46,6 +46,7 @@ type rig struct {
 	versions store.Objects[fleet.AddOnVersion, *fleet.AddOnVersion]
 	configs  store.Objects[fleet.AddOnConfig, *fleet.AddOnConfig]
 	stop     func()
+	patience time.Duration
 }
 
 func newRig(t testing.TB) *rig {
@@ -61,7 +62,7 @@ func newRig(t testing.TB) *rig {
 	}
 	running(t, s.Run)
 	r := &rig{
-		t: t, history: revision.NewHistory(s),
+		patience: patience, t: t, history: revision.NewHistory(s),
 		versions: store.Of[fleet.AddOnVersion](s, fleet.ResourceAddOnVersions),
 		configs:  store.Of[fleet.AddOnConfig](s, fleet.ResourceAddOnConfigs),
 	}
@@ -96,7 +97,7 @@ func running(t testing.TB, run func(context.Context) error) func() {
 }
 
 func ctx(t testing.TB) context.Context {
-	c, cancel := context.WithTimeout(context.Background(), patience)
+	c, cancel := context.WithTimeout(context.Background(), 15*patience)
 	t.Cleanup(cancel)
 	return c
 }
@@ -193,7 +194,7 @@ func (kept) revision(r *fleet.ConfigRevision, err error) (Revision, bool, error)
 
 func (r *rig) until(what string, done func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(r.patience); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("never: %s", what)
 		}
