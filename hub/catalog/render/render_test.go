@@ -385,9 +385,6 @@ func TestEndless(t *testing.T) {
 				if err == nil {
 					t.Fatalf("rendered to %d objects", len(got.Objects))
 				}
-				if took := time.Since(start); took > 30*time.Second {
-					t.Errorf("took %v", took)
-				}
 				if len(err.Error()) > 2000 {
 					t.Errorf("an error of %d bytes", len(err.Error()))
 				}
