@@ -169,6 +169,7 @@ func (e *Engine) takeSightings(it *item) {
 		case !reflect.DeepEqual(s.rules, r.rules):
 			r.doubt = true // judged by the rules of earlier content
 		case r.replaced(s.uid):
+			r.doubt = true // the end of ours was not seen by itself
 		default:
 			before := r.found
 			r.adopt(s)

@@ -40,6 +40,8 @@ type result struct {
 	waiting  bool // for a lower wave
 	unserved bool // its kind is not served
 	lasting  bool // the failure will hardly pass by itself
+	// overtaken says that the object is not what the plan was made for.
+	overtaken *overtakenError
 
 	rules   manifest.Rules
 	version string       // of the resource as applied or seen last

@@ -47,6 +47,10 @@ const (
 	AnnotationWave = "fleet.drover.io/wave"
 )
 
+// AnnotationMadeBy is on objects of clusters whose manifests say nothing but a name:
+// without it nothing would tell that an agent made them.
+const AnnotationMadeBy = "fleet.drover.io/made-by"
+
 // Condition types, of the work and of each manifest.
 const (
 	ConditionApplied   = "Applied"
