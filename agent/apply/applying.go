@@ -28,6 +28,7 @@ type task struct {
 	exists   bool   // it was on the cluster before
 	created  bool   // by the apply that was sent last
 	foreign  bool   // made by somebody else, and not taken over yet
+	version  string // that may be written to alone, when the policy saw no difference
 	former   string // field manager that the record has and the strategy no longer names
 }
 
@@ -214,9 +215,10 @@ func (e *Engine) recall(t *task, seen *observation, known map[manifest.Identity]
 	t.exists = true
 	o.UID = seen.uid
 	o.Adopted = !seen.ours || e.adoptedBefore(o.identity(), seen.uid)
-	t.foreign = !seen.ours
+	t.foreign = o.Adopted
 	if held && before.UID == seen.uid {
-		o.Adopted, t.foreign = before.Adopted, false
+		o.Adopted = before.Adopted
+		t.foreign = before.Adopted && !seen.ours && before.Fields == "" // planned, and not written yet
 		if before.Manager != o.Manager {
 			t.former = e.cluster.managerOf(before)
 		}
@@ -375,7 +377,7 @@ func (e *Engine) write(ctx context.Context, t *task, dryRun bool) (*unstructured
 		switch {
 		case dryRun:
 		case t.exists:
-			opts.uid = t.result.obj.UID
+			opts.uid, opts.version = t.result.obj.UID, t.version
 		default:
 			opts.absent = true
 		}

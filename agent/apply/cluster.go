@@ -133,10 +133,11 @@ type applyOptions struct {
 	manager string // field manager
 	force   bool
 	dryRun  bool
-	// The object must be the one with this UID, or must not exist. Else the error is
-	// an *overtakenError, and nothing was written.
-	uid    string
-	absent bool
+	// The object must be the one with this UID, and in this version unless that is
+	// empty, or must not exist. Else the error is an *overtakenError, and nothing was
+	// written.
+	uid, version string
+	absent       bool
 }
 
 // noVersion is a resource version that no object has. An API server checks the
@@ -162,12 +163,15 @@ func (e *overtakenError) Error() string {
 
 // apply sends a server-side apply and returns the object as it is then.
 func (c *cluster) apply(ctx context.Context, o object, u *unstructured.Unstructured, opts applyOptions) (*unstructured.Unstructured, error) {
-	pinned := u.GetResourceVersion() != ""
+	pinned := u.GetResourceVersion() != "" && opts.version == "" // by who called, who tries again
 	switch {
 	case opts.absent:
 		u.SetResourceVersion(noVersion)
 	case opts.uid != "":
 		u.SetUID(types.UID(opts.uid))
+		if opts.version != "" {
+			u.SetResourceVersion(opts.version)
+		}
 	}
 	got, err := c.send(ctx, o, u, opts)
 	if opts.absent && refusesVersion(err) {

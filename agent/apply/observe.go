@@ -162,6 +162,10 @@ func (e *Engine) takeSightings(it *item) {
 		r := &it.results[i]
 		s, ok := seen[r.obj.locator()]
 		switch {
+		case ok && r.blocked:
+			if s.gone || s.uid != r.obj.UID {
+				it.state.failures, it.state.applyAt = 0, time.Now()
+			}
 		case !ok || !r.report.Applied:
 		case s.gone:
 			r.doubt = r.report.Health != wire.HealthNotFound
@@ -197,7 +201,7 @@ func (it *item) pollDue() bool {
 }
 
 // follow makes the Observer see the objects of an item, from now on with the
-// rules of the content that was applied last.
+// rules of the content that was applied last, and those that are in its way.
 func (e *Engine) follow(uid string, results []result) {
 	if e.cfg.Observer == nil {
 		return
@@ -208,7 +212,7 @@ func (e *Engine) follow(uid string, results []result) {
 	it := e.items[uid]
 	for i := range results {
 		r := &results[i]
-		if it == nil || !r.report.Applied || r.obj.Resource == "" {
+		if it == nil || (!r.report.Applied && !r.blocked) || r.obj.Resource == "" {
 			continue
 		}
 		l := r.obj.locator()

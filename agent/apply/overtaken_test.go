@@ -275,3 +275,78 @@ func (r *rig) lastGood(item wire.Item) bool {
 	defer r.mu.Unlock()
 	return bytes.Contains(r.records[item.UID], []byte(`"lastGood":"`+item.Digest))
 }
+
+// What the adoption policy refuses is applied as soon as the object in its way is
+// gone.
+func TestAppliesWhenTheWayIsFree(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "way-free")
+	r.create(configMaps, r.ns, configMap("", "a", "theirs"))
+	r.start()
+	item := r.item("work", 1, "", configMap(r.ns, "a", "ours"))
+	item.Policy.Adoption = wire.AdoptNever
+	r.engine.Sync([]wire.Item{item})
+	if got := r.awaitOutcome(item); got.ApplyReason != wire.ApplyNotAdopted {
+		t.Fatalf("got %+v", got)
+	}
+	began := time.Now()
+	if err := r.live.Resource(configMaps).Namespace(r.ns).Delete(t.Context(), "a", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitCurrent(item)
+	// A refusal alone is tried again after about 16 s.
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+// What an item gave up that somebody else had made is not ours to a policy either.
+func TestNeverAdoptsWhatWasAdopted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "was-adopted")
+	r.create(configMaps, r.ns, configMap("", "theirs", "theirs"))
+	r.start()
+	first := r.item("first", 1, "", configMap(r.ns, "theirs", "first"))
+	r.engine.Sync([]wire.Item{first})
+	r.awaitCurrent(first)
+	first.Deleting = true
+	r.engine.Sync([]wire.Item{first})
+	r.awaitDeleted(first)
+	second := r.item("second", 1, "", configMap(r.ns, "theirs", "second"))
+	second.Policy.Adoption = wire.AdoptNever
+	r.engine.Sync([]wire.Item{second})
+	if got := r.awaitOutcome(second); got.ApplyReason != wire.ApplyNotAdopted {
+		t.Errorf("got %+v", got)
+	}
+	if got := level(r.get(configMaps, r.ns, "theirs")); got != "first" {
+		t.Errorf("written although refused: %s", got)
+	}
+}
+
+// What differs a moment after it was found equal is not taken over.
+func TestIfNoDiffHoldsAtTheWrite(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "same-then-not")
+	r.create(configMaps, r.ns, configMap("", "theirs", "same"))
+	writes := 0
+	r.cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) {
+			if req.Method == http.MethodPatch && req.URL.Query().Get("dryRun") == "" {
+				if writes++; writes == 1 {
+					r.edit(configMaps, "theirs", `{"data":{"level":"not the same"}}`)
+				}
+			}
+			return next.RoundTrip(req)
+		})
+	})
+	r.start()
+	item := r.item("work", 1, "", configMap(r.ns, "theirs", "same"))
+	item.Policy.Adoption = wire.AdoptIfNoDiff
+	r.engine.Sync([]wire.Item{item})
+	if got := r.awaitOutcome(item); got.ApplyReason != wire.ApplyNotAdopted {
+		t.Errorf("got %+v", got)
+	}
+	if got := level(r.get(configMaps, r.ns, "theirs")); got != "not the same" {
+		t.Errorf("written although refused: %s", got)
+	}
+}
