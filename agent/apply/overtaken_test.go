@@ -350,3 +350,38 @@ func TestIfNoDiffHoldsAtTheWrite(t *testing.T) {
 		t.Errorf("written although refused: %s", got)
 	}
 }
+
+// A removal of what was never applied here does not take what another item makes
+// meanwhile.
+func TestRemovalOfUnknownTakesNothingNew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "unknown")
+	removed := r.item("removed", 1, "", configMap(r.ns, "a", "removed"))
+	removed.Deleting = true
+	made := r.item("made", 1, "", configMap(r.ns, "a", "made"))
+	var looks atomic.Int32
+	r.cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(req *http.Request) (*http.Response, error) {
+			// The first look judges, the second is that of the removal.
+			if req.Method == http.MethodGet && strings.HasSuffix(req.URL.Path, "/configmaps/a") && looks.Add(1) == 2 {
+				r.engine.Sync([]wire.Item{removed, made})
+				for began := time.Now(); r.get(configMaps, r.ns, "a") == nil && time.Since(began) < time.Second; {
+					time.Sleep(10 * time.Millisecond) // it is not to be made now
+				}
+			}
+			return next.RoundTrip(req)
+		})
+	})
+	r.start()
+	r.engine.Sync([]wire.Item{removed})
+	r.awaitDeleted(removed)
+	r.awaitCurrent(made)
+	for _, write := range r.takeWrites() {
+		if strings.HasPrefix(write, http.MethodDelete) {
+			t.Errorf("unwanted: %s", write)
+		}
+	}
+	if r.get(configMaps, r.ns, "a") == nil {
+		t.Error("the object is gone")
+	}
+}
