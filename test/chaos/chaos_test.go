@@ -106,9 +106,11 @@ func (w *world) batch(t *testing.T, seed uint64, n int) {
 		w.clear(t, runs)
 	}
 	for _, r := range runs {
+		r.mu.Lock()
 		for what, n := range r.met {
 			w.met[what] += n
 		}
+		r.mu.Unlock()
 	}
 	if t.Failed() {
 		t.Logf("the agent says:\n%s", w.agent.Tail())

@@ -77,11 +77,12 @@ func newPlan(seed uint64) plan {
 	p := plan{seed: seed}
 	works := []string{"a", "b", "c"}
 	edits := map[string]int{} // a third would be a fight, which the agent gives up
+	full := false             // the content of the large work
 	for range 14 + r.IntN(8) {
 		s := step{pause: time.Duration(r.IntN(250)) * time.Millisecond, work: works[r.IntN(len(works))]}
 		all := wants[s.work]
 		s.name = all[r.IntN(len(all))]
-		switch n := r.IntN(27); {
+		switch n := r.IntN(26); {
 		case n < 11:
 			s.do = put
 			s.names = slices.DeleteFunc(slices.Clone(all), func(string) bool { return r.IntN(4) == 0 })
@@ -102,15 +103,18 @@ func newPlan(seed uint64) plan {
 			s.do = foreignCreate
 		case n < 20:
 			s.do = foreignTwin
-		case n < 24:
+		case n < 25:
 			s.do, s.work, s.bundle = put, large, r.IntN(2) == 0
-			if s.names = wants[large]; r.IntN(2) == 0 {
-				s.names = few()
+			full = !full || r.IntN(4) == 0
+			if s.names = few(); full {
+				s.names = wants[large]
+			} else if r.IntN(2) == 0 {
+				p.steps = append(p.steps, s)
+				s = step{do: approve, work: large}
 			}
-		case n < 26:
-			s.do, s.work = approve, large
 		default:
 			s.do, s.work = remove, large
+			full = false
 		}
 		p.steps = append(p.steps, s)
 	}

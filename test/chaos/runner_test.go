@@ -139,7 +139,7 @@ func (r *runner) foreignCreate(t *testing.T, name string, m map[string]any) {
 
 // approve says the word for the removal that waits for it, if one does soon.
 func (r *runner) approve(t *testing.T) {
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		_, works := r.state()
 		if works[large] == nil {
 			return
