@@ -200,8 +200,8 @@ func (w *world) inform(t *testing.T, c dynamic.Interface, r schema.GroupVersionR
 }
 
 // disturbances is how often something fails in quick succession under one batch:
-// often enough to meet every step. Later failures are rarer, so that a batch that
-// takes long gets somewhere.
+// often enough to meet every step. From then on failures become rarer and rarer, so
+// that a batch gets somewhere also where programs take seconds to start.
 const disturbances = 8
 
 // disturb kills and cuts at random until ctx ends, and leaves everything running.
@@ -209,7 +209,7 @@ func (w *world) disturb(ctx context.Context, t *testing.T, r *rand.Rand, log fun
 	for n := 0; ; n++ {
 		pause := time.Duration(200+r.IntN(1000)) * time.Millisecond
 		if n >= disturbances {
-			pause *= 3
+			pause *= time.Duration(3 + (n-disturbances)/3)
 		}
 		select {
 		case <-ctx.Done():
