@@ -110,9 +110,6 @@ func (w *world) batch(t *testing.T, seed uint64, n int) {
 		}
 		r.mu.Unlock()
 	}
-	if t.Failed() {
-		t.Logf("the agent says:\n%s", w.agent.Tail())
-	}
 	w.histories.Store(&map[string]*history{})
 }
 
@@ -153,8 +150,24 @@ func (r *runner) settle(t *testing.T, deadline time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.violations) > 0 {
-		t.Errorf("seed %d:\n%s\nhistory:\n%s", r.plan.seed, strings.Join(slices.Compact(r.violations), "\n"), strings.Join(r.lines, "\n"))
+		t.Errorf("seed %d:\n%s\nhistory:\n%s\nthe agent says:\n%s", r.plan.seed,
+			strings.Join(slices.Compact(r.violations), "\n"), strings.Join(r.lines, "\n"), r.world.said(r.ns))
 	}
+}
+
+// said is what the agents say of one plan, and when they start.
+func (w *world) said(ns string) string {
+	text, err := os.ReadFile(w.agent.Log)
+	if err != nil {
+		return err.Error()
+	}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, ns+".") || !strings.Contains(line, "chaos-") {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // clear removes the works, which must take along what they own, and then the

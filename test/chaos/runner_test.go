@@ -74,9 +74,13 @@ func (r *runner) run(t *testing.T) {
 	}
 }
 
+// insistLimit is longer than settleLimit, as failures go on meanwhile: an agent that
+// loses one young session after the other waits up to a minute before the next.
+const insistLimit = 5 * time.Minute
+
 // insist repeats what a person would when the hub dies under a request.
 func (r *runner) insist(t *testing.T, f func(context.Context) error) {
-	deadline := time.Now().Add(settleLimit)
+	deadline := time.Now().Add(insistLimit)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		err := f(ctx)
@@ -85,7 +89,9 @@ func (r *runner) insist(t *testing.T, f func(context.Context) error) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("seed %d: the hub has not done it for %s: %v", r.plan.seed, settleLimit, err)
+			r.mu.Lock()
+			r.violate("the hub has not done it for %s: %v", insistLimit, err)
+			r.mu.Unlock()
 			return
 		}
 		time.Sleep(50 * time.Millisecond) // between attempts
