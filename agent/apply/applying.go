@@ -254,7 +254,9 @@ func (e *Engine) plan(it *item, want wire.Item, c *manifest.Content, tasks []*ta
 		}
 		free = append(free, t)
 		if r.managed {
-			planned = append(planned, r.obj)
+			o := r.obj
+			o.Planned = r.redo
+			planned = append(planned, o)
 		}
 	}
 	rec := it.rec
