@@ -67,8 +67,8 @@ bench-delivery: build kubernetes ## figures: works on their way to a cluster; OC
 	@$(GO) run ./test/bench/delivery $(if $(OCM),-ocm $(OCM)) $(BENCH)
 
 .PHONY: chaos
-chaos: kubernetes ## SEEDS (default 1000) random plans under kills and cuts
-	$(GOTEST) -timeout 3h -v ./test/chaos -seeds $(or $(SEEDS),1000)
+chaos: kubernetes ## SEEDS (default 1000) random plans under kills and cuts, from seed FIRST (default: of the clock)
+	$(GOTEST) -timeout 3h -v ./test/chaos -seeds $(or $(SEEDS),1000) -first-seed $(or $(FIRST),0)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 20s) each
