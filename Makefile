@@ -28,6 +28,14 @@ build: ## bin/drover-hub, bin/drover-agent and bin/drover
 	@test -e bin/drover-hub || echo "building the programs; the first time takes some minutes"
 	@$(BUILD) -o bin/ ./hub/cmd/drover-hub ./agent/cmd/drover-agent ./hub/cmd/drover
 
+.PHONY: ui
+ui: ## hub/web/dist, the dashboard as browsers load it
+	@$(GO) run ./hub/web/build
+
+.PHONY: ui-watch
+ui-watch: ## the same after every change; run the hub with serve --ui-dir hub/web/dist
+	@$(GO) run ./hub/web/build -watch
+
 .PHONY: kubernetes
 kubernetes: ## bin/kubetest, a real Kubernetes control plane for tests and the demo
 	@test/kubernetes/build.sh bin/kubetest

@@ -38,7 +38,6 @@ import (
 	"github.com/drover-io/drover/hub/registry"
 	"github.com/drover-io/drover/hub/replicate"
 	"github.com/drover-io/drover/hub/store"
-	"github.com/drover-io/drover/hub/web"
 	"github.com/drover-io/drover/pki/ca"
 	fleetapi "github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/schemas"
@@ -225,7 +224,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 	if err != nil {
 		return err
 	}
-	pages, err := web.Handler()
+	pages, err := h.pages()
 	if err != nil {
 		return err
 	}
