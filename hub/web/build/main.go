@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/drover-io/drover/hub/web/bundle"
+	"github.com/drover-io/drover/hub/web/typescript"
 )
 
 func main() {
@@ -33,6 +34,9 @@ func main() {
 }
 
 func run(ctx context.Context, dir string, watch bool, out io.Writer) error {
+	if err := generate(filepath.Join(dir, "src")); err != nil {
+		return err
+	}
 	dist := filepath.Join(dir, "dist")
 	if !watch {
 		files, err := bundle.Build(dir)
@@ -57,6 +61,24 @@ func run(ctx context.Context, dir string, watch bool, out io.Writer) error {
 	}
 	defer stop()
 	<-ctx.Done()
+	return nil
+}
+
+// generate writes the sources that the Go structs make.
+func generate(src string) error {
+	files, err := typescript.Files()
+	if err != nil {
+		return err
+	}
+	for name, text := range files {
+		file := filepath.Join(src, name)
+		if have, err := os.ReadFile(file); err == nil && bytes.Equal(have, text) {
+			continue // a watcher would see a change
+		}
+		if err := os.WriteFile(file, text, 0o644); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
