@@ -33,6 +33,7 @@ import (
 	"github.com/drover-io/drover/hub/fleet"
 	"github.com/drover-io/drover/hub/gateway"
 	"github.com/drover-io/drover/hub/gc"
+	"github.com/drover-io/drover/hub/live"
 	"github.com/drover-io/drover/hub/metrics"
 	"github.com/drover-io/drover/hub/placement"
 	"github.com/drover-io/drover/hub/registry"
@@ -86,6 +87,7 @@ type parts struct {
 	people    *principals
 	api       *api.API
 	gc        *gc.Collector
+	live      *live.Live
 }
 
 // Run opens everything, serves until ctx ends, and closes in reverse order.
@@ -220,6 +222,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		return err
 	}
 	p.gc = gc.New(gc.Config{Store: registry.Store{Store: p.store}, Kinds: storedKinds(p.api), Log: h.log.Named("gc")})
+	p.live = newLive(p, authn, authz)
 	own, err := ownCertificate(h.cfg.TLSCert, h.cfg.TLSKey, h.log)
 	if err != nil {
 		return err
@@ -271,6 +274,7 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g.Go("gc", p.gc.Run)
 	g.Go("content", p.content.Run)
 	g.Go("metrics", p.metrics.Run)
+	g.Go("live", p.live.Run)
 	g.Go("admin", p.admin.run)
 	g.Go("gateway", p.gateway.Run)
 	g.Go("backup", func(ctx context.Context) error { return h.serveBackups(ctx, p) })

@@ -7,6 +7,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"flag"
@@ -23,21 +24,21 @@ import (
 
 func main() {
 	dir := flag.String("dir", "hub/web", "the sources; dist is made in there")
+	out := flag.String("out", "", "where the files go (default: dist in the sources)")
 	watch := flag.Bool("watch", false, "build again after every change")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *dir, *watch, os.Stdout); err != nil {
+	if err := run(ctx, *dir, cmp.Or(*out, filepath.Join(*dir, "dist")), *watch, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dir string, watch bool, out io.Writer) error {
+func run(ctx context.Context, dir, dist string, watch bool, out io.Writer) error {
 	if err := generate(filepath.Join(dir, "src")); err != nil {
 		return err
 	}
-	dist := filepath.Join(dir, "dist")
 	if !watch {
 		files, err := bundle.Build(dir)
 		if err != nil {
