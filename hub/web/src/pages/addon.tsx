@@ -1,0 +1,1 @@
+export function Addon() { return <p />; }
