@@ -231,9 +231,9 @@ class Live {
 
 export const live = new Live();
 
-/** loadTable is the first content of a server-side table. */
-export async function loadTable(name: string): Promise<Loaded> {
-  const t = await get<Answer>("/v1/table/" + name);
+/** loadTable is the first content of a server-side table, or of a namespace of it. */
+export async function loadTable(name: string, namespace = ""): Promise<Loaded> {
+  const t = await get<Answer>("/v1/table/" + name + (namespace ? "?namespace=" + encodeURIComponent(namespace) : ""));
   return { rev: t.rev, columns: t.columns, rows: (t.rows ?? []) as Raw[] };
 }
 

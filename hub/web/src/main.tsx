@@ -1,5 +1,6 @@
 // The dashboard begins here.
 
+import "./common";
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { loggedOut, Refusal } from "./client";

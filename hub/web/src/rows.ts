@@ -7,6 +7,9 @@ import { live, loadList, loadObject, loadTable, type Source } from "./live";
 import { at, full, type Obj, type Resource } from "./resources";
 import { decode, objectKey, Table, type Raw } from "./store";
 
+/** So many lists and objects that were looked at stay known. */
+const MOST = 50;
+
 export type TableName = keyof Tables;
 type Kept<R> = { source: Source; table: Table<R> };
 
@@ -36,9 +39,24 @@ export function useTable<N extends TableName>(name: N): Table<Tables[N]> {
   return tables[name].table;
 }
 
-const kept = new Map<string, Kept<Obj>>();
-const MOST = 50;
+const parts = new Map<string, Kept<never>>();
 
+/** useRowsOf keeps the rows of one namespace, which is a cluster's, up to date. */
+export function useRowsOf<N extends "works" | "installed">(name: N, namespace: string): Table<Tables[N]> {
+  const id = name + "/" + namespace;
+  let k = parts.get(id) as Kept<Tables[N]> | undefined;
+  if (!k) {
+    if (parts.size >= MOST) parts.delete(parts.keys().next().value!);
+    const t = new Table<Tables[N]>(tables[name].table.keyOf as (r: Tables[N]) => string, rowOf);
+    k = { table: t, source: { key: "table=" + id, name: id, table: untyped(t), load: () => loadTable(name, namespace) } };
+    parts.set(id, k as unknown as Kept<never>);
+  }
+  const { source, table } = k;
+  useEffect(() => live.want(source), [source.key]);
+  return table;
+}
+
+const kept = new Map<string, Kept<Obj>>();
 function objects(key: string, load: Source["load"]): Kept<Obj> {
   let k = kept.get(key);
   if (!k) {

@@ -1,6 +1,7 @@
 // Who asks to join. Approving is comparing: the fingerprint that the hub saw with the
 // one that the agent prints on its own machine.
 
+import "../common";
 import { useId, useState } from "preact/hooks";
 import type { RequestRow } from "../api";
 import { patch } from "../client";

@@ -1,5 +1,6 @@
 // Join tokens: made by the hub, shown once, and revoked at any time.
 
+import "../common";
 import { useId, useState } from "preact/hooks";
 import type { JoinToken, TokenRow } from "../api";
 import { patch, send } from "../client";

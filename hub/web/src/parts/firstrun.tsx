@@ -1,5 +1,6 @@
 // A hub without clusters: three steps, which tick themselves off.
 
+import "../common";
 import type { ComponentChildren } from "preact";
 import { tables, useTable } from "../rows";
 import { Icon } from "./icon";

@@ -1,5 +1,6 @@
 // The card beside the cell under the pointer, or with the focus.
 
+import "../common";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { tables } from "../rows";
 import { loadSamples, type Samples } from "../samples";

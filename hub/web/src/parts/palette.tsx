@@ -1,6 +1,7 @@
 // Ctrl-K: every page, cluster, addon and action by a few letters of its name. And the
 // list of keys.
 
+import "../common";
 import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import { natural } from "../format";
 import { shortcuts } from "../keys";

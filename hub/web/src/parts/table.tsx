@@ -1,6 +1,7 @@
 // One table for all lists: sorted by its heads, walked by arrows, and with only the
 // rows in the document that can be seen, so that ten thousand cost what forty do.
 
+import "../common";
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { natural } from "../format";

@@ -1,0 +1,61 @@
+// What a cluster runs: its works and its addons, with what is wanted against what is
+// there.
+
+import type { InstalledRow, WorkRow } from "../api";
+import { seconds } from "../format";
+import { Empty, Guard } from "../parts/states";
+import { Age, Digest, Status } from "../parts/status";
+import { DataTable, type Column } from "../parts/table";
+import { to } from "../router";
+import type { Table } from "../store";
+import { hueOf, order } from "../words";
+
+const WORKS: Column<WorkRow>[] = [
+  { key: "name", label: "Work", cell: (w) => <a class="main" href={to("clusters", w.namespace, "works", w.name)}>{w.name}</a>, sort: (w) => w.name },
+  { key: "phase", label: "Phase", cell: (w) => <Status word={w.phase} />, sort: (w) => order("work", w.phase) },
+  { key: "objects", label: "Objects", cell: (w) => <Objects work={w} />, sort: (w) => w.unhealthy * 1e6 + w.objects, num: true },
+  { key: "drifted", label: "Drifted", cell: (w) => (w.drifted ? <span class="status warn">{w.drifted}</span> : <span class="faint">0</span>), sort: (w) => w.drifted, num: true },
+  { key: "generation", label: "Generation", cell: (w) => <Generation of={w} />, sort: (w) => w.generation, num: true },
+  { key: "applied", label: "Applied digest", cell: (w) => <Digest of={w.applied} /> },
+  { key: "addon", label: "Addon", cell: (w) => (w.addon ? <a href={to("addons", w.addon)}>{w.addon}</a> : <span class="faint">–</span>), sort: (w) => w.addon },
+  { key: "since", label: "Since", cell: (w) => <Age at={w.since} />, sort: (w) => -seconds(w.since), num: true },
+  { key: "reason", label: "Reason", cell: (w) => <span class="dim" title={w.reason}>{hueOf(w.phase) === "ok" ? "" : w.reason}</span>, kind: "wide" },
+];
+
+function Objects({ work: w }: { work: WorkRow }) {
+  return <span>{w.unhealthy ? <span class="status bad">{w.unhealthy} of </span> : ""}{w.objects}</span>;
+}
+
+function Generation({ of: w }: { of: WorkRow }) {
+  return w.reported === w.generation ? <span>{w.generation}</span> : <span title={`The cluster has generation ${w.reported || "none"} of ${w.generation}`}><span class="status busy">{w.reported || "none"}</span> of {w.generation}</span>;
+}
+
+export function WorksOf({ cluster, table }: { cluster: string; table: Table<WorkRow> }) {
+  return (
+    <Guard of={table} what="the works of this cluster">
+      {() => table.list().length === 0
+        ? <Empty title={`Nothing was given to ${cluster} to run`} icon="list">A work is a set of manifests. <code>drover apply -f work.yaml</code> stores one; its namespace is the cluster's name.</Empty>
+        : <DataTable label={`Works of ${cluster}`} rows={table.list()} columns={WORKS} keyOf={(w) => w.name} first="phase" />}
+    </Guard>
+  );
+}
+
+const ADDONS: Column<InstalledRow>[] = [
+  { key: "name", label: "Addon", cell: (a) => <a class="main" href={to("addons", a.name)}>{a.name}</a>, sort: (a) => a.name },
+  { key: "version", label: "Version", cell: (a) => (a.version ? <a href={to("addons", a.name, "versions", a.version)}>{a.version}</a> : <span class="faint">–</span>), sort: (a) => a.version },
+  { key: "phase", label: "Phase", cell: (a) => <Status word={a.phase} />, sort: (a) => order("addon", a.phase) },
+  { key: "desired", label: "Desired", cell: (a) => <Digest of={a.desired} /> },
+  { key: "applied", label: "Applied", cell: (a) => (a.applied === a.desired ? <span class="dim">the same</span> : <Digest of={a.applied} />) },
+  { key: "since", label: "Since", cell: (a) => <Age at={a.since} />, sort: (a) => -seconds(a.since), num: true },
+  { key: "reason", label: "Reason", cell: (a) => <span class="dim" title={a.reason}>{hueOf(a.phase) === "ok" ? "" : a.reason}</span>, kind: "wide" },
+];
+
+export function AddonsOf({ cluster, table }: { cluster: string; table: Table<InstalledRow> }) {
+  return (
+    <Guard of={table} what="the addons of this cluster">
+      {() => table.list().length === 0
+        ? <Empty title={`No addon is installed on ${cluster}`} icon="addon" actions={<a class="btn" href="/addons">To the addons</a>} />
+        : <DataTable label={`Addons of ${cluster}`} rows={table.list()} columns={ADDONS} keyOf={(a) => a.name} first="phase" />}
+    </Guard>
+  );
+}
