@@ -246,6 +246,7 @@ func (t *table) count(i int, ev store.Event) {
 // note writes a change of a row into the log; old is what the row was.
 func (t *table) note(key string, revision uint64, old *row) {
 	t.seq++
+	t.body = body{}
 	c := change{seq: t.seq, revision: max(revision, t.revision), key: key}
 	if now := t.rows[key]; old != nil && (now == nil || !sameLabels(now.labels, old.labels)) {
 		before := old.identity
@@ -296,8 +297,7 @@ func step(shown int, v float64) int {
 
 // encode makes the JSON of a row.
 func (t *table) encode(r *row) {
-	r.full, r.ends = appendRow(r.full[:0:0], t.def.fill(r, t.tallies), t.def.guards != nil)
-	t.body = body{}
+	r.full, r.ends = appendRow(nil, t.def.fill(r, t.tallies), t.def.guards != nil)
 }
 
 // keys are the keys of all rows in order; t.mu is held.
