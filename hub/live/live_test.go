@@ -267,13 +267,11 @@ func TestResume(t *testing.T) {
 			}
 			c = c.again()
 		}
-		clusters, _ := r.table("root", "clusters")
-		works, _ := r.table("root", "works")
 		c.until("the same as the tables", func(c *client) bool {
-			if len(c.rows["list="+cluster.Resource]) != len(clusters) {
-				return false
-			}
-			return maps.Equal(c.rows["clusters"], clusters) && maps.Equal(c.rows["works"], works)
+			clusters, _ := r.table("root", "clusters")
+			works, _ := r.table("root", "works")
+			return len(c.rows["list="+cluster.Resource]) == len(clusters) &&
+				maps.Equal(c.rows["clusters"], clusters) && maps.Equal(c.rows["works"], works)
 		})
 	}
 	if c.resets > 0 {

@@ -58,11 +58,13 @@ func tone(phases []words.Phase, name string) words.Tone {
 func clusterRow(mc *cluster.ManagedCluster) live.ClusterRow {
 	s := words.Cluster(mc)
 	r := live.ClusterRow{
-		Name: mc.Name, Phase: s.Phase, Reason: clip(s.Reason), Since: live.At(s.Since),
-		Kubernetes: mc.Status.Version.Kubernetes, Created: live.At(mc.CreationTimestamp.Time),
+		Name: mc.Name, Phase: s.Phase, Reason: clip(s.Reason), Kubernetes: mc.Status.Version.Kubernetes,
+	}
+	if s.Phase != words.ClusterOnline {
+		r.Since = live.At(s.Since)
 	}
 	if a := mc.Status.Agent; a != nil {
-		r.Agent, r.Address, r.Nodes, r.NodesReady = a.Version, a.Address, a.Nodes, a.NodesReady
+		r.Agent, r.Nodes, r.NodesReady = a.Version, a.Nodes, a.NodesReady
 	}
 	// The set has a column of its own.
 	r.Labels = maps.Clone(labelsOf(mc.Labels))

@@ -287,7 +287,6 @@ export type ClusterRow = {
   since: number;
   kubernetes: string;
   agent: string;
-  address: string;
   nodes: number;
   nodesReady: number;
   cpu: number | null;
@@ -298,7 +297,6 @@ export type ClusterRow = {
   addonProblems: number | null;
   set: string;
   labels: Record<string, string>;
-  created: number;
 };
 
 export type ClusterSetSelector = {

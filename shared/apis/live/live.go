@@ -101,15 +101,15 @@ func At(t time.Time) Seconds {
 }
 
 // ClusterRow is a row of the table clusters. Counts are null for who may not see
-// what is counted.
+// what is counted. There are many of these, and what differs from one to the next
+// does not compress: so they hold what a list shows, and the object the rest.
 type ClusterRow struct {
 	Name       string  `json:"name"`
 	Phase      string  `json:"phase"`
 	Reason     string  `json:"reason"`
-	Since      Seconds `json:"since"`
+	Since      Seconds `json:"since"`      // of phases other than Online
 	Kubernetes string  `json:"kubernetes"` // version
 	Agent      string  `json:"agent"`      // version
-	Address    string  `json:"address"`
 	Nodes      int32   `json:"nodes"`
 	NodesReady int32   `json:"nodesReady"`
 	// CPU and Memory are per cent in steps of five, null when nothing is known.
@@ -121,7 +121,6 @@ type ClusterRow struct {
 	AddOnProblems *int              `json:"addonProblems"`
 	Set           string            `json:"set"`
 	Labels        map[string]string `json:"labels"`
-	Created       Seconds           `json:"created"`
 }
 
 // RequestRow is a row of the table requests.

@@ -26,12 +26,12 @@ const HoverCard = lazy<object>(() => import("../parts/hovercard").then((m) => m.
 const ClusterTable = lazy<TableProps<ClusterRow>>(() => import("../parts/table").then((m) => m.DataTable<ClusterRow>));
 
 const SHAPE: Shape<ClusterRow> = {
-  text: (r) => [r.name, r.reason, r.address, ...Object.values(r.labels ?? {})],
+  text: (r) => [r.name, r.reason, ...Object.values(r.labels ?? {})],
   labels: (r) => r.labels,
   fields: {
     phase: (r) => r.phase, version: (r) => r.agent, kubernetes: (r) => r.kubernetes, set: (r) => r.set, name: (r) => r.name,
     cpu: (r) => r.cpu, memory: (r) => r.memory, nodes: (r) => r.nodes, works: (r) => r.works, addons: (r) => r.addons,
-    problems: (r) => (r.problems ?? 0) + (r.addonProblems ?? 0), address: (r) => r.address,
+    problems: (r) => (r.problems ?? 0) + (r.addonProblems ?? 0),
   },
 };
 const FIELDS = Object.keys(SHAPE.fields);
