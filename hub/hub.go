@@ -88,6 +88,7 @@ type parts struct {
 	api       *api.API
 	gc        *gc.Collector
 	live      *live.Live
+	overview  http.Handler
 }
 
 // Run opens everything, serves until ctx ends, and closes in reverse order.
@@ -227,6 +228,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 	if err != nil {
 		return err
 	}
+	p.overview = h.overview(p, authn, authz, own)
 	pages, err := h.pages()
 	if err != nil {
 		return err
