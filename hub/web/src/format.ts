@@ -56,7 +56,7 @@ export const cores = (v: number): string => v.toFixed(2);
 
 export const count = (n: number): string => n.toLocaleString("en-US");
 
-export const plural = (n: number, what: string): string => (n === 1 ? "1 " + what : `${count(n)} ${what}s`);
+export const plural = (n: number, one: string, many = one + "s"): string => (n === 1 ? "1 " + one : `${count(n)} ${many}`);
 
 const UNITS: Record<string, number> = {
   "": 1, n: 1e-9, u: 1e-6, m: 1e-3, k: 1e3, M: 1e6, G: 1e9, T: 1e12, P: 1e15, E: 1e18,

@@ -111,7 +111,8 @@ class Live {
         continue;
       }
       try {
-        await this.load();
+        // More may be wanted while the first of it comes.
+        while ([...this.needs.values()].some((n) => !n.loaded)) await this.load();
         await this.stream(() => { failures = 0; });
         // ended in good order: the hub stops, or a proxy cuts long answers
         this.stale("the hub closed the connection", FIRST);

@@ -73,7 +73,7 @@ function Outcome({ of: o, remove }: { of: PreviewOutcome; remove: boolean }) {
 
 function Outcomes({ preview, wrong, remove, n }: { preview: Preview | undefined; wrong: Error | undefined; remove: boolean; n: number }) {
   if (n === 0) return <p class="dim">Choose clusters, and what each would get is shown here.</p>;
-  if (wrong instanceof Refusal && wrong.status === 404) return <Note hue="warn">This hub cannot say beforehand what each cluster gets. Changes are checked when they are made.</Note>;
+  if (wrong instanceof Refusal && (wrong.status === 404 || wrong.status === 405)) return <Note hue="warn">This hub cannot say beforehand what each cluster gets. Changes are checked when they are made.</Note>;
   if (wrong) return <Note hue="bad">{say(wrong)}</Note>;
   if (!preview) return <Loading what="the preview" lines={4} />;
   const list = preview.outcomes.slice().sort((a, b) => Number(Boolean(b.error)) - Number(Boolean(a.error)) || b.clusters.length - a.clusters.length);

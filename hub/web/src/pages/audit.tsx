@@ -162,7 +162,7 @@ export function Audit(_: { params: Record<string, string> }) {
                             <time class="dim nowrap" dateTime={ev.stageTimestamp} title={exact(seconds(ev.stageTimestamp))}>{clockTime(seconds(ev.stageTimestamp))}</time>
                             <span class="clip who" title={ev.user.username}>{ev.user.username}</span><span class="strong verb">{ev.verb}</span>
                             <span class="clip obj">{objectOf(ev)} <span class="dim">{notes(ev)}</span></span>
-                            <span class="end"><Status word={word} hue={hue} /></span>
+                            <span class="end">{hue === "ok" ? <span class="faint">{word}</span> : <Status word={word} hue={hue} />}</span>
                           </summary>
                           <Detail event={ev} />
                         </details>

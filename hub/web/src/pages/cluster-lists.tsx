@@ -14,7 +14,7 @@ const WORKS: Column<WorkRow>[] = [
   { key: "name", label: "Work", cell: (w) => <a class="main" href={to("clusters", w.namespace, "works", w.name)}>{w.name}</a>, sort: (w) => w.name },
   { key: "phase", label: "Phase", cell: (w) => <Status word={w.phase} />, sort: (w) => order("work", w.phase) },
   { key: "objects", label: "Objects", cell: (w) => <Objects work={w} />, sort: (w) => w.unhealthy * 1e6 + w.objects, num: true },
-  { key: "drifted", label: "Drifted", cell: (w) => (w.drifted ? <span class="status warn">{w.drifted}</span> : <span class="faint">0</span>), sort: (w) => w.drifted, num: true },
+  { key: "drifted", label: "Drifted", cell: (w) => (w.drifted ? <Status word="Drifted" hue="warn">{w.drifted}</Status> : <span class="faint">0</span>), sort: (w) => w.drifted, num: true },
   { key: "generation", label: "Generation", cell: (w) => <Generation of={w} />, sort: (w) => w.generation, num: true },
   { key: "applied", label: "Applied digest", cell: (w) => <Digest of={w.applied} /> },
   { key: "addon", label: "Addon", cell: (w) => (w.addon ? <a href={to("addons", w.addon)}>{w.addon}</a> : <span class="faint">–</span>), sort: (w) => w.addon },
@@ -23,7 +23,7 @@ const WORKS: Column<WorkRow>[] = [
 ];
 
 function Objects({ work: w }: { work: WorkRow }) {
-  return <span>{w.unhealthy ? <span class="status bad">{w.unhealthy} of </span> : ""}{w.objects}</span>;
+  return <span>{w.unhealthy > 0 && <><Status word="problem" hue="bad">{w.unhealthy}</Status> of </>}{w.objects}</span>;
 }
 
 function Generation({ of: w }: { of: WorkRow }) {

@@ -26,7 +26,7 @@ function usePoll<T>(ask: (signal: AbortSignal) => Promise<T>, deps: unknown[]): 
       ask(aborter.signal).then((v) => {
         setValue(v);
         setWrong("");
-      }, (e: unknown) => { if (e instanceof Refusal) setWrong(e.message); });
+      }, (e: unknown) => { if (e instanceof Refusal && e.status !== 404) setWrong(e.message); });
     };
     look();
     const timer = setInterval(look, EVERY);

@@ -52,7 +52,7 @@ const COLUMNS: Column<ClusterRow>[] = [
 
 function Counted({ n, bad }: { n: number | null; bad: number | null }) {
   if (n === null) return <span class="faint" title="You may not see these">–</span>;
-  return <span>{bad ? <span class="status bad">{bad} of </span> : ""}{count(n)}</span>;
+  return <span>{bad ? <><Status word="problem" hue="bad">{bad}</Status> of </> : ""}{count(n)}</span>;
 }
 
 /** groupBy puts clusters together by "phase", "set", "version", "kubernetes" or a label's value. */
@@ -129,6 +129,32 @@ function Waiting() {
   );
 }
 
+const MOST = 8;
+
+/** Attention lists what needs somebody, the newest trouble first within its phase. */
+function Attention({ rows }: { rows: ClusterRow[] }) {
+  const list = rows.filter((r) => hueOf(r.phase) === "bad" || hueOf(r.phase) === "warn" || (r.problems ?? 0) + (r.addonProblems ?? 0) > 0)
+    .sort((a, b) => order("cluster", a.phase) - order("cluster", b.phase) || b.since - a.since);
+  if (list.length === 0) return null;
+  return (
+    <section class="attention" aria-label="Clusters that need somebody">
+      <h2>Look here first</h2>
+      <ul>
+        {list.slice(0, MOST).map((r) => {
+          const n = (r.problems ?? 0) + (r.addonProblems ?? 0);
+          return (
+            <li key={r.name}>
+              <Status word={r.phase} /><a class="strong clip" href={to("clusters", r.name, ...(hueOf(r.phase) === "ok" ? [r.problems ? "works" : "addons"] : []))}>{r.name}</a>
+              <span class="dim clip why" title={r.reason}>{hueOf(r.phase) === "ok" ? `${plural(n, "work or addon", "works or addons")} not well` : r.reason}</span><span class="faint"><Age at={r.since} /></span>
+            </li>
+          );
+        })}
+      </ul>
+      {list.length > MOST && <button class="btn tiny plain" onClick={() => setQuery({ view: "table" })}>All {count(list.length)} in the table</button>}
+    </section>
+  );
+}
+
 export function Fleet() {
   const table = useTable("clusters");
   const text = query("q"), view = query("view") || "map", by = query("by");
@@ -174,7 +200,7 @@ export function Fleet() {
             {text && <p class="dim small" role="status">{count(rows.length)} of {plural(all.length, "cluster")} fit the filter.</p>}
             {rows.length === 0 ? <Empty title="No cluster fits the filter" actions={<button class="btn" onClick={() => setQuery({ q: "" })}>Clear the filter</button>}><code>{text}</code></Empty>
               : view === "table" ? <ClusterTable label="Clusters" rows={rows} columns={COLUMNS} keyOf={(r) => r.name} first="phase" above={270} />
-                : <><Heatmap groups={groups} grouped={by !== ""} signals={tables.clusters.table.rows} hover={hover} /><Legend /></>}
+                : <><Heatmap groups={groups} grouped={by !== ""} signals={tables.clusters.table.rows} hover={hover} /><Legend /><Attention rows={rows} /></>}
             {view === "map" && hovered.value && <HoverCard />}
           </>
         )}

@@ -67,7 +67,7 @@ function Approve({ request: r, close }: { request: RequestRow; close: () => void
           <Code text="drover-agent status" label="the command" />
           <p class="dim small">It prints <code>fingerprint:</code> and the digits; <code>drover-agent join</code> prints the same line first.</p>
           <div class="field">
-            <label for={id}>Paste it here, or its last four groups</label>
+            <label for={id}>Paste it here, or type its last two groups</label>
             <input id={id} class="input mono" data-first value={pasted} autocomplete="off" autocapitalize="off" spellcheck={false} aria-invalid={fit === "different" ? "true" : undefined}
               aria-describedby={id + "-says"} onInput={(e) => setPasted(e.currentTarget.value)} />
             <span class="small" id={id + "-says"} role="status">

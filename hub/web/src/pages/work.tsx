@@ -4,6 +4,7 @@ import "../common";
 import { useState } from "preact/hooks";
 import type { ManifestCondition, ManifestWork, WorkRevision } from "../api";
 import { patch, send } from "../client";
+import { plural } from "../format";
 import { Action } from "../parts/button";
 import { Conditions } from "../parts/conditions";
 import { ConfirmName, Note } from "../parts/dialog";
@@ -36,13 +37,13 @@ function Plan({ work: w, cluster, name }: { work: ManifestWork; cluster: string;
   const words = action("approve-prune", name);
   const submit = async () => {
     await annotate(cluster, name, { [APPROVE]: plan.id });
-    toast({ text: `The removal of ${plan.total ?? 0} objects is approved.` });
+    toast({ text: `The removal of ${plural(plan.total ?? 0, "object")} is approved.` });
   };
   return (
     <section class="card">
       <header><Status word="Held" hue="warn">A removal waits for a word</Status><span class="actions">{approved ? <Status word="busy" hue="busy">Approved, the agent carries it out</Status> : <Action kind="danger" why={why} run={() => setQuery({ do: "prune" }, {})}>{words.verb}…</Action>}</span></header>
       <div class="in stack">
-        <p>These {plan.total} objects will be deleted on cluster {cluster}: {plan.reason === "ProtectedKinds" ? "among them kinds with which more goes than themselves" : "more than one change may remove by itself"}. To keep them, put them back into the work instead.</p>
+        <p>{plan.total === 1 ? "This object" : `These ${plan.total} objects`} will be deleted on cluster {cluster}: {plan.reason === "ProtectedKinds" ? "among them kinds with which more goes than themselves" : "more than one change may remove by itself"}. To keep them, put them back into the work instead.</p>
         <ObjectNotes list={plan.objects} total={plan.total} />
       </div>
       {query("do") === "prune" && !approved && (
@@ -136,12 +137,12 @@ export function Work({ params }: { params: Record<string, string> }) {
               <div><span class="label">Applied digest</span><span class="big"><Digest of={w.status?.appliedDigest} /></span>{bundle && <span class="dim small">with bundle <Digest of={bundle} /></span>}</div>
               <div><span class="label">Objects</span><span class="big">{row?.objects ?? "–"}</span><span class="dim small">{row?.unhealthy ? `${row.unhealthy} not ready` : row?.drifted ? `${row.drifted} drifted` : "as desired"}</span></div>
             </div>
-            <section class="card"><header><h2>Why it is so</h2><span class="dim small push">the first line that waits is the cause</span></header><div class="in"><Evidence cluster={cluster} name={name} stamp={w.metadata?.resourceVersion} /></div></section>
+            <section class="card"><header><h2>Why it is so</h2><span class="dim small push">the first line that is not done is the cause</span></header><div class="in"><Evidence cluster={cluster} name={name} stamp={w.metadata?.resourceVersion} /></div></section>
             <Objects list={w.status?.resourceStatus?.manifests as ManifestCondition[] | undefined} summary={w.status?.summary} />
             <section class="card"><header><h2>Conditions</h2></header><Conditions list={w.status?.conditions} generation={w.metadata?.generation} /></section>
             <History cluster={cluster} name={name} live={w} />
             {content || location.hash.startsWith("#L") ? <Source title="Manifests" text={documents(manifests)} />
-              : manifests.length > 0 && <div><button class="btn" onClick={() => setContent(true)}>Show the {manifests.length} manifests</button></div>}
+              : manifests.length > 0 && <div><button class="btn" onClick={() => setContent(true)}>Show {plural(manifests.length, "manifest")}</button></div>}
             {query("do") === "remove" && <Remove work={w} cluster={cluster} name={name} close={() => setQuery({ do: "" })} />}
           </>
         )}

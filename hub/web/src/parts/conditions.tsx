@@ -7,10 +7,14 @@ import { Age, Status } from "./status";
 /** Of these, true is what somebody must look at. */
 const BAD = /^(Degraded|PruneBlocked|RemovalHeld|Failed|Conflict)/;
 
+/** These wait for a person. */
+const WAITS = /^(PruneBlocked|RemovalHeld)/;
+
 export function hueOfCondition(c: Condition): Hue {
   if (c.status === "Unknown") return "none";
   if (/^(Progressing|Deleting)/.test(c.type)) return c.status === "True" ? "busy" : "none";
-  return (c.status === "True") !== BAD.test(c.type) ? "ok" : "bad";
+  if (BAD.test(c.type)) return c.status !== "True" ? "ok" : WAITS.test(c.type) ? "warn" : "bad";
+  return c.status === "True" ? "ok" : "bad";
 }
 
 export function Conditions({ list, generation }: { list: Condition[] | undefined; generation?: number | undefined }) {

@@ -29,7 +29,7 @@ export function FirstRun() {
   const token = Boolean(open || asked), request = Boolean(asked);
   return (
     <div class="stack">
-      <p class="dim">No cluster is managed yet. Three steps, and the first one is.</p>
+      <p class="dim">No cluster is managed yet. Three steps make the first one; each ticks itself off here.</p>
       <ol class="steps">
         <Step n={1} state={token ? "done" : "now"} title="Create a join token">
           {token ? <p class="dim">{open ? <>Token <code>{open.name}</code> is open{open.cluster && <> for cluster <b>{open.cluster}</b></>}.</> : "It was used."}</p>

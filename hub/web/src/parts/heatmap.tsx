@@ -57,7 +57,7 @@ export function Heatmap({ groups, signals, grouped, hover }: Props) {
 
   let first = true;
   return (
-    <div class={"map " + (total > 1500 ? "many" : total <= 40 ? "few" : "")} ref={box} onKeyDown={walk}
+    <div class={"map " + (total > 1500 ? "many" : total <= 40 ? "few" : total <= 500 ? "some" : "")} ref={box} onKeyDown={walk}
       onMouseLeave={() => hover("", null)} onFocusOut={() => hover("", null)}>
       {groups.map((g) => {
         const rows = folded ? g.rows.filter((r) => hueOf(r.phase) !== "ok") : g.rows;

@@ -44,10 +44,12 @@ export function HoverCard() {
         {row.nodes > 0 && <><dt>nodes</dt><dd>{row.nodesReady} of {row.nodes} ready</dd></>}
         {row.works !== null && row.works > 0 && <><dt>works</dt><dd>{row.works}{row.problems ? `, ${row.problems} not well` : ""}</dd></>}
       </dl>
-      <div class="trend">
-        <div>CPU {row.cpu === null ? "" : Math.round(row.cpu) + "%"}{samples && <Spark values={samples.cpu} max={100} label="CPU of the last hour" />}</div>
-        <div>Memory {row.memory === null ? "" : Math.round(row.memory) + "%"}{samples && <Spark values={samples.memory} max={100} label="Memory of the last hour" />}</div>
-      </div>
+      {(row.cpu !== null || row.memory !== null) && (
+        <div class="trend">
+          <div>CPU {row.cpu === null ? "" : row.cpu + "%"}{samples && <Spark values={samples.cpu} max={100} label="CPU of the last hour" />}</div>
+          <div>Memory {row.memory === null ? "" : row.memory + "%"}{samples && <Spark values={samples.memory} max={100} label="Memory of the last hour" />}</div>
+        </div>
+      )}
     </div>
   );
 }

@@ -22,7 +22,7 @@ export function Meter({ label, used, asked, total, text }: MeterProps) {
   return (
     <div class="meter">
       <span class="dim">{label}</span>
-      <span><b class="strong">{Math.round(share)}%</b> <span class="dim">of {text(total)}</span></span>
+      <span><b class="strong">{Math.round(share)}%</b> <span class="dim">{used === undefined && asked !== undefined && "requested "}of {text(total)}</span></span>
       <span class={"bar" + heat(share)} role="img" aria-label={`${label}: ${words} of ${text(total)}`} title={words}>
         {asked !== undefined && <i class="asked" style={{ "--part": part(asked) }} />}
         {used !== undefined && <i style={{ "--part": part(used) }} />}
