@@ -38,13 +38,15 @@ function usePoll<T>(ask: (signal: AbortSignal) => Promise<T>, deps: unknown[]): 
   return { value, wrong };
 }
 
+const available = (c: ManagedCluster) => c.status?.conditions?.find((x) => x.type === "ManagedClusterConditionAvailable")?.lastTransitionTime;
+
 function Facts({ cluster, row }: { cluster: ManagedCluster; row: ClusterRow | undefined }) {
   const a = cluster.status?.agent;
   const ends = seconds(a?.certificateExpires);
   const over = ends > 0 && ends < Date.now() / 1000;
   return (
     <div class="statline">
-      <div><span class="label">{row?.phase ?? "Phase"} since</span><span class="big"><Age at={row?.since} /></span></div>
+      <div><span class="label">{row?.phase ?? "Phase"} since</span><span class="big"><Age at={row?.since || available(cluster)} /></span></div>
       <div><span class="label">{a?.connectedSince ? "Session since" : "Last seen"}</span><span class="big"><Age at={a?.connectedSince ?? a?.lastSeen} none="never" /></span><span class="dim small">{a?.address ? "from " + a.address : ""}</span></div>
       <div><span class="label">Certificate</span><span class="big">{ends ? over ? <Status word="problem">expired</Status> : <Age at={ends} /> : "–"}</span><span class="dim small">{ends && !over ? "renews itself at two thirds" : ""}</span></div>
       <div><span class="label">Nodes</span><span class="big">{a?.nodes ? `${a.nodesReady ?? 0} of ${a.nodes}` : "–"}</span><span class="dim small">{a?.nodes ? "ready" : "no Kubernetes"}</span></div>

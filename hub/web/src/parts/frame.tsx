@@ -32,12 +32,12 @@ export function Frame({ children }: { children: ComponentChildren }) {
     <>
       <a class="skip" href="#main">Skip to the page</a>
       <div class="frame">
-        <div class="topbar">
+        {narrow.value && <div class="topbar">
           <button class="btn plain icon" aria-label="Places" popovertarget="side"><Icon name="menu" /></button>
           <a class="brand" href="/"><Mark />Drover</a>
           <Lamp short />
           <button class="btn plain icon" aria-label="Search and commands" onClick={openPalette}><Icon name="find" /></button>
-        </div>
+        </div>}
         <header class="side" id="side" ref={side} popover={narrow.value ? "auto" : undefined}>
           <a class="brand" href="/"><Mark />Drover</a>
           <button class="find" onClick={openPalette} aria-keyshortcuts="Control+K"><Icon name="find" size={14} />Search<kbd>{mac ? "⌘K" : "Ctrl K"}</kbd></button>
