@@ -10,7 +10,7 @@ LDFLAGS     := -s -w -X github.com/drover-io/drover/shared/daemon.version=$(VERS
 BUILD       := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags "$(LDFLAGS)"
 GOTEST      := $(GO) test -tags $(TAGS)
 # Packages whose tests run the real programs; they are built without the race detector.
-PROGRAMS    := $(addsuffix /...,$(addprefix ./test/,e2e kube informers signin conformance chaos))
+PROGRAMS    := $(addsuffix /...,$(addprefix ./test/,e2e kube informers signin conformance chaos browser))
 
 .DEFAULT_GOAL := help
 
@@ -56,6 +56,14 @@ test-short: ## tests that need neither Kubernetes nor minutes
 .PHONY: e2e
 e2e: kubernetes ## the real programs against a real Kubernetes
 	$(GOTEST) -timeout 25m -v ./test/e2e/...
+
+.PHONY: browser
+browser: kubernetes ## the dashboard in a real Chromium, against the real programs
+	$(GOTEST) -timeout 25m -v ./test/browser
+
+.PHONY: screenshots
+screenshots: build ## docs/screenshots: every page of the dashboard; SHOTS=busy-fleet for some of them
+	@$(GO) run ./test/browser/shots -only '$(SHOTS)'
 
 .PHONY: bench
 bench: build kubernetes ## figures: latency, memory, start time, sizes

@@ -255,6 +255,11 @@ func (p *Page) Tick(name string) error {
 // Type sends keys to whatever has the focus.
 func (p *Page) Type(keys string) error { return p.Do(chromedp.KeyEvent(keys)) }
 
+// Settled waits until nothing loads and nothing moves.
+func (p *Page) Settled() error {
+	return p.Until("settled", `!document.querySelector("main [aria-busy=true], main .loading") && document.getAnimations().every((a) => a.playState !== "running")`)
+}
+
 // Violations are what broke the policy since the page was loaded.
 func (p *Page) Violations() ([]string, error) {
 	return Eval[[]string](p, "window.droverViolations")
