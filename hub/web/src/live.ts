@@ -26,7 +26,7 @@ export type Loaded = { rev: number; columns?: string[]; rows: Raw[] };
 const QUIET = 15_000; // beats come every ten seconds
 const HIDDEN = 5 * 60_000;
 const LINGER = 20_000;
-const FIRST = 500, MOST = 15_000;
+const FIRST = 500, MOST = 8_000;
 
 class Live {
   private needs = new Map<string, { source: Source; users: number; loaded: boolean; left: number }>();

@@ -18,7 +18,7 @@ export function Empty({ title, icon = "find", children, actions }: { title: stri
 
 export function Loading({ what, lines = 7 }: { what: string; lines?: number }) {
   return (
-    <div class="skeleton" role="status" aria-label={"Loading " + what}>
+    <div class="skeleton" role="status" aria-busy="true" aria-label={"Loading " + what}>
       {Array.from({ length: lines }, (_, i) => <i key={i} />)}
     </div>
   );
