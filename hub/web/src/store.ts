@@ -6,9 +6,9 @@ import { batch, signal, type Signal } from "@preact/signals";
 export type State = "loading" | "ready" | "forbidden" | "failed";
 export type Raw = unknown[] | Record<string, unknown>;
 
-/** Above so many rows, what is computed of all of them is computed four times a second. */
-const LARGE = 200;
-const PAUSE = 250;
+/** Above so many rows, what is computed of all of them is computed now and then only. */
+const LARGE = 200, PAUSE = 250;
+const HUGE = 2000, LONG_PAUSE = 750;
 
 /** decode makes an object of a row, by the names of its columns. */
 export function decode(columns: string[], row: unknown[]): Record<string, unknown> {
@@ -102,7 +102,7 @@ export class Table<R> {
     this.timer ||= window.setTimeout(() => {
       this.timer = 0;
       this.tick.value++;
-    }, PAUSE);
+    }, this.rows.size < HUGE ? PAUSE : LONG_PAUSE);
   }
 }
 

@@ -56,7 +56,7 @@ function Matrix() {
   return (
     <div class="stack">
       {review.status.incomplete && <Note hue="none">The list may lack rights that come from sets of clusters. A button that you may not use says so.</Note>}
-      <div class="scroller"><table class="grid matrix" aria-label="What I may do">
+      <div class="scroller" tabIndex={0} role="region" aria-label="My rights"><table class="grid matrix" aria-label="What I may do">
         <thead><tr><th scope="col">On</th>{VERBS.map((v) => <th key={v} scope="col">{v}</th>)}<th scope="col">besides</th></tr></thead>
         <tbody>{ROWS.map(([label, k, more]) => <tr key={label}><th scope="row">{label}</th>{VERBS.map((v) => cell(v, k))}<td>{more.filter((v) => may(rules, v, k)).join(", ") || <span class="faint">–</span>}</td></tr>)}</tbody>
       </table></div>

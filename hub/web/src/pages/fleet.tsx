@@ -1,6 +1,6 @@
 // The fleet: how many are how, which ones, and where to look first.
 
-import { useMemo } from "preact/hooks";
+import { useMemo, useRef } from "preact/hooks";
 import type { ClusterRow } from "../api";
 import { matcher, only, parse, toggle, type Shape } from "../filter";
 import { count, natural, plural, seconds } from "../format";
@@ -55,7 +55,11 @@ function Counted({ n, bad }: { n: number | null; bad: number | null }) {
   return <span>{bad ? <><Status word="problem" hue="bad">{bad}</Status> of </> : ""}{count(n)}</span>;
 }
 
-/** groupBy puts clusters together by "phase", "set", "version", "kubernetes" or a label's value. */
+/**
+ * groupBy puts clusters together by "phase", "set", "version", "kubernetes" or a
+ * label's value. Within a group they keep their order: a cluster has its place on the
+ * map, whatever happens to it.
+ */
 export function groupBy(rows: ClusterRow[], by: string): Group[] {
   const value = (r: ClusterRow): string => {
     switch (by) {
@@ -68,7 +72,7 @@ export function groupBy(rows: ClusterRow[], by: string): Group[] {
     }
   };
   const groups = new Map<string, ClusterRow[]>();
-  for (const r of urgentFirst(rows)) {
+  for (const r of rows) {
     const v = value(r);
     const list = groups.get(v);
     if (list) list.push(r);
@@ -78,11 +82,9 @@ export function groupBy(rows: ClusterRow[], by: string): Group[] {
     .map(([name, list]) => ({ name: name || "none", rows: list }));
 }
 
-/** urgentFirst keeps the order within a phase, and takes one pass. */
-function urgentFirst(rows: ClusterRow[]): ClusterRow[] {
-  const buckets: ClusterRow[][] = [];
-  for (const r of rows) (buckets[order("cluster", r.phase)] ??= []).push(r);
-  return buckets.flat();
+/** same says whether groups have the same clusters in the same places. */
+export function same(a: Group[], b: Group[]): boolean {
+  return a.length === b.length && a.every((g, i) => g.name === b[i]!.name && g.rows.length === b[i]!.rows.length && g.rows.every((r, j) => r.name === b[i]!.rows[j]!.name));
 }
 
 /** labelKeys are labels worth grouping by: shared by several, and not all different. */
@@ -164,7 +166,12 @@ export function Fleet() {
   const all = useMemo(() => names.flatMap((n) => table.rows.get(n)?.peek() ?? []), [names, tick]);
   const rows = useMemo(() => (text ? all.filter(matcher(parsed, SHAPE)) : all), [all, parsed]);
   const keys = useMemo(() => labelKeys(all), [shape]);
-  const groups = useMemo(() => (view === "map" ? groupBy(rows, by) : []), [rows, by, view]);
+  const shown = useRef<Group[]>([]);
+  const next = useMemo(() => (view === "map" ? groupBy(rows, by) : []), [rows, by, view]);
+  // Cells draw themselves: the map is only made anew when clusters come, go or move.
+  if (!same(shown.current, next)) shown.current = next;
+  const groups = shown.current;
+  const map = useMemo(() => <Heatmap groups={groups} grouped={by !== ""} signals={tables.clusters.table.rows} hover={hover} />, [groups, by]);
   const choices = ["", "phase", "set", "version", "kubernetes", ...keys.map((k) => "label:" + k)];
   useKeys([
     { keys: "b", label: "Group by the next thing", group: "Fleet", run: () => setQuery({ by: choices[(choices.indexOf(by) + 1) % choices.length] ?? "" }) },
@@ -200,7 +207,7 @@ export function Fleet() {
             {text && <p class="dim small" role="status">{count(rows.length)} of {plural(all.length, "cluster")} fit the filter.</p>}
             {rows.length === 0 ? <Empty title="No cluster fits the filter" actions={<button class="btn" onClick={() => setQuery({ q: "" })}>Clear the filter</button>}><code>{text}</code></Empty>
               : view === "table" ? <ClusterTable label="Clusters" rows={rows} columns={COLUMNS} keyOf={(r) => r.name} first="phase" above={270} />
-                : <><Heatmap groups={groups} grouped={by !== ""} signals={tables.clusters.table.rows} hover={hover} /><Legend /><Attention rows={rows} /></>}
+                : <>{map}<Legend /><Attention rows={rows} /></>}
             {view === "map" && hovered.value && <HoverCard />}
           </>
         )}

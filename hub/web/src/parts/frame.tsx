@@ -23,7 +23,8 @@ export function Frame({ children }: { children: ComponentChildren }) {
     ...NAV.map((p) => ({ keys: "g " + p.go, label: p.label, group: "Go to", run: () => go(p.path) })),
     { keys: "?", label: "This list", group: "Everywhere", run: openKeys },
   ]);
-  const side = useRef<HTMLElement>(null);
+  const side = useRef<HTMLDivElement>(null);
+  const Side = narrow.value ? "div" : "header"; // one banner a page
   const at = path.value;
   useEffect(() => {
     if (side.current?.matches(":popover-open")) side.current.hidePopover();
@@ -32,21 +33,21 @@ export function Frame({ children }: { children: ComponentChildren }) {
     <>
       <a class="skip" href="#main">Skip to the page</a>
       <div class="frame">
-        {narrow.value && <div class="topbar">
+        {narrow.value && <header class="topbar">
           <button class="btn plain icon" aria-label="Places" popovertarget="side"><Icon name="menu" /></button>
           <a class="brand" href="/"><Mark />Drover</a>
           <Lamp short />
           <button class="btn plain icon" aria-label="Search and commands" onClick={openPalette}><Icon name="find" /></button>
-        </div>}
-        <header class="side" id="side" ref={side} popover={narrow.value ? "auto" : undefined}>
+        </header>}
+        <Side class="side" id="side" ref={side} popover={narrow.value ? "auto" : undefined}>
           <a class="brand" href="/"><Mark />Drover</a>
           <button class="find" onClick={openPalette} aria-keyshortcuts="Control+K"><Icon name="find" size={14} />Search<kbd>{mac ? "⌘K" : "Ctrl K"}</kbd></button>
           <Places at={at} />
-          <footer>
+          <div class="foot">
             {!narrow.value && <Lamp />}
             <Me />
-          </footer>
-        </header>
+          </div>
+        </Side>
         <main id="main" tabIndex={-1}>
           <div class="page"><StaleBar />{children}</div>
         </main>

@@ -6,6 +6,7 @@ import { useRef } from "preact/hooks";
 import { count, plural } from "../format";
 import { to } from "../router";
 import type { ClusterRow } from "../api";
+import { tables } from "../rows";
 import { hueOf, MARKS, type Hue } from "../words";
 import { Share } from "./meter";
 
@@ -38,6 +39,13 @@ export function parts(rows: ClusterRow[]): { hue: Hue; n: number }[] {
 
 type Props = { groups: Group[]; signals: Map<string, Signal<ClusterRow>>; grouped: boolean; hover: (name: string, cell: Element | null) => void };
 
+/** GroupHead keeps its own figures: the map is not made anew for them. */
+function GroupHead({ group: g, signals }: { group: Group; signals: Map<string, Signal<ClusterRow>> }) {
+  void tables.clusters.table.tick.value;
+  const rows = g.rows.map((r) => signals.get(r.name)?.peek() ?? r);
+  return <header><h2>{g.name}</h2><span class="dim small">{count(rows.length)}</span><Share parts={parts(rows)} label={plural(rows.length, "cluster")} /></header>;
+}
+
 export function Heatmap({ groups, signals, grouped, hover }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const total = groups.reduce((n, g) => n + g.rows.length, 0);
@@ -64,7 +72,7 @@ export function Heatmap({ groups, signals, grouped, hover }: Props) {
         const well = g.rows.length - rows.length;
         return (
           <section class="group" key={g.name} aria-label={grouped ? g.name : "All clusters"}>
-            {grouped && <header><h2>{g.name}</h2><span class="dim small">{count(g.rows.length)}</span><Share parts={parts(g.rows)} label={plural(g.rows.length, "cluster")} /></header>}
+            {grouped && <GroupHead group={g} signals={signals} />}
             <div class="cells">
               {rows.map((r) => {
                 const s = signals.get(r.name);
