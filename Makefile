@@ -69,6 +69,11 @@ screenshots: build ## docs/screenshots: every page of the dashboard; SHOTS=busy-
 bench: build kubernetes ## figures: latency, memory, start time, sizes
 	@$(GO) run ./test/bench $(BENCH)
 
+.PHONY: bench-dashboard
+bench-dashboard: build ## figures: frames of the dashboard while a fleet changes, and its first load
+	@$(GOTEST) -run '^$$' -bench Table -benchtime 20x ./hub/live
+	@$(GO) run ./test/browser/frames $(BENCH)
+
 .PHONY: bench-api
 bench-api: build kubernetes ## figures: the API beside a real kube-apiserver with etcd, and batches in the process
 	@$(GOTEST) -run '^$$' -bench 'Batch' -benchtime 3s ./hub/store

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -25,6 +26,8 @@ type Fleet struct {
 	Text string
 	// Trouble is everywhere, instead of here and there.
 	Trouble bool
+	// Bare fleets are clusters alone.
+	Bare bool
 }
 
 type object = map[string]any
@@ -36,7 +39,7 @@ func gvr(group, version, resource string) schema.GroupVersionResource {
 const ocm = ".open-cluster-management.io"
 
 // Clusters of the API.
-func clusters() schema.GroupVersionResource { return gvr("cluster"+ocm, "v1", "managedclusters") }
+func Clusters() schema.GroupVersionResource { return gvr("cluster"+ocm, "v1", "managedclusters") }
 
 // Options of a hub that is to be seeded: it must not look for the agents.
 func Options() []string { return append(local.Unlimited(), "--lost-after", "24h") }
@@ -47,10 +50,21 @@ func Seed(ctx context.Context, h *local.Hub, f Fleet) error {
 	if err != nil {
 		return err
 	}
-	s := &seeder{ctx: ctx, hub: hub, fleet: f}
-	for i := range f.Clusters {
-		s.cluster(i)
+	const writers = 16
+	var g errgroup.Group
+	for w := range writers {
+		g.Go(func() error {
+			s := &seeder{ctx: ctx, hub: hub, fleet: f}
+			for i := w; i < f.Clusters; i += writers {
+				s.cluster(i)
+			}
+			return s.err
+		})
 	}
+	if err := g.Wait(); err != nil || f.Bare {
+		return err
+	}
+	s := &seeder{ctx: ctx, hub: hub, fleet: f}
 	s.catalog()
 	return s.err
 }
@@ -105,7 +119,7 @@ func (s *seeder) cluster(i int) {
 		ready = 2
 	}
 	env, region := []string{"prod", "stage", "dev"}[i%3], []string{"eu-1", "eu-2", "us-1", "ap-1"}[i%4]
-	s.store(clusters(), object{
+	s.store(Clusters(), object{
 		"apiVersion": "cluster" + ocm + "/v1", "kind": "ManagedCluster",
 		"metadata": object{"name": name, "labels": object{"env": env, "region": region}, "annotations": object{"note": text}},
 		"spec":     object{"hubAcceptsClient": true},
@@ -116,7 +130,7 @@ func (s *seeder) cluster(i int) {
 			"agent": object{"version": "v0.9.1", "nodes": int64(3), "nodesReady": ready, "address": fmt.Sprintf("192.0.2.%d:41000", i%250)},
 		},
 	})
-	if s.fleet.Clusters > 100 && i%10 != 0 {
+	if s.fleet.Bare || i >= 60 {
 		return
 	}
 	for n, work := range []string{"web", "ingress", "backup"}[:1+i%3] {
