@@ -41,6 +41,7 @@ import (
 	"github.com/drover-io/drover/hub/auth"
 	"github.com/drover-io/drover/hub/auth/openid"
 	"github.com/drover-io/drover/shared/apis/fleet"
+	"github.com/drover-io/drover/shared/apis/live"
 )
 
 // Paths that this package serves, for a mux.
@@ -218,13 +219,7 @@ func (l *Login) describe(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // Identity is the answer of GET /v1/session.
-type Identity struct {
-	User   string              `json:"user"`
-	Groups []string            `json:"groups"`
-	Extra  map[string][]string `json:"extra,omitempty"`
-	// Session is the name of the session, if it is one that asks.
-	Session string `json:"session,omitempty"`
-}
+type Identity = live.Identity
 
 func (l *Login) who(r *http.Request) (user.Info, error) {
 	who, ok, err := l.cfg.Authenticator.AuthenticateRequest(r)
@@ -242,7 +237,7 @@ func (l *Login) whoami(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	respond(w, http.StatusOK, Identity{who.GetName(), who.GetGroups(), who.GetExtra(), sessionOf(who)})
+	respond(w, http.StatusOK, Identity{User: who.GetName(), Groups: who.GetGroups(), Extra: who.GetExtra(), Session: sessionOf(who)})
 	return nil
 }
 

@@ -518,7 +518,6 @@ export type Identity = {
   groups: string[];
   extra?: Record<string, string[]>;
   session?: string;
-  expires?: string;
 };
 
 export type IgnoreField = {
