@@ -88,13 +88,13 @@ function Capacity({ cluster, sample }: { cluster: ManagedCluster; sample: Cluste
 function Charts({ samples: s }: { samples: Samples }) {
   const c = s.columns;
   const line = (label: string, values: Column | undefined, more: Partial<Line> = {}): Line[] => (values && values.some((v) => v !== null) ? [{ label, values, colour: "busy", fill: true, ...more }] : []);
-  const charts: { title: string; lines: Line[]; text: (v: number) => string; max?: number }[] = [
+  const charts: { title: string; lines: Line[]; text: (v: number) => string; max?: number; binary?: boolean }[] = [
     { title: "CPU", lines: [...line("used", c.cpuUsage), ...line("requested", c.cpuRequests, { colour: "none", fill: false, dashed: true })], text: cores },
-    { title: "Memory", lines: [...line("used", c.memoryUsage), ...line("requested", c.memoryRequests, { colour: "none", fill: false, dashed: true })], text: bytes },
+    { title: "Memory", lines: [...line("used", c.memoryUsage), ...line("requested", c.memoryRequests, { colour: "none", fill: false, dashed: true })], text: bytes, binary: true },
     { title: "Pods", lines: line("running", c.pods), text: (v: number) => count(Math.round(v)) },
     { title: "CPU of the machine", lines: line("cores", c.cpu), text: cores },
-    { title: "Memory of the machine", lines: line("used", c.memoryUsed), text: bytes },
-    { title: "Network of the machine", lines: [...line("received", c.networkReceive), ...line("sent", c.networkTransmit, { colour: "warn", fill: false })], text: rate },
+    { title: "Memory of the machine", lines: line("used", c.memoryUsed), text: bytes, binary: true },
+    { title: "Network of the machine", lines: [...line("received", c.networkReceive), ...line("sent", c.networkTransmit, { colour: "warn", fill: false })], text: rate, binary: true },
   ].filter((x) => x.lines.length > 0);
   if (charts.length === 0 || s.time.length < 2) return <div class="card"><Empty title="No samples of the last hour" icon="list">They come every ten seconds while the agent is connected.</Empty></div>;
   return <div class="charts">{charts.map((x) => <Chart key={x.title} {...x} time={s.time} sync="cluster" />)}</div>;

@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { plural } from "../format";
 import { tables } from "../rows";
 
 const said = signal("");
@@ -11,7 +12,7 @@ const PAUSE = 10_000;
 export function news(changes: [name: string, phase: string][]): string {
   if (changes.length === 0) return "";
   const first = changes.slice(0, 3).map(([n, p]) => `${n} is ${p}`).join(", ");
-  return first + (changes.length > 3 ? `, and ${changes.length - 3} more clusters changed` : "") + ".";
+  return first + (changes.length > 3 ? `, and ${plural(changes.length - 3, "more cluster")} changed` : "") + ".";
 }
 
 export function Announcer() {

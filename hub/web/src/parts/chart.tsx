@@ -6,7 +6,7 @@ import { scheme } from "../scheme";
 import { Loading } from "./states";
 
 export type Line = { label: string; values: (number | null)[]; colour: "busy" | "ok" | "warn" | "none"; fill?: boolean; dashed?: boolean };
-type Props = { title: string; time: number[]; lines: Line[]; text: (v: number) => string; max?: number; sync: string };
+type Props = { title: string; time: number[]; lines: Line[]; text: (v: number) => string; max?: number; binary?: boolean; sync: string };
 
 let library: Promise<typeof uPlot> | undefined;
 const load = () => (library ??= import("uplot").then((m) => m.default).catch((e: unknown) => {
@@ -15,6 +15,8 @@ const load = () => (library ??= import("uplot").then((m) => m.default).catch((e:
 }));
 
 const HEIGHT = 132;
+/** Steps of an axis of bytes. */
+const BINARY = Array.from({ length: 50 }, (_, i) => 2 ** i);
 
 const resolved = (from: Element, name: string): string => {
   // A custom property with light-dark() is resolved only where it is used as a colour.
@@ -35,7 +37,7 @@ function options(box: HTMLElement, p: Props): uPlot.Options {
     scales: { y: { range: (_u, low, high) => [Math.min(0, low ?? 0), Math.max(p.max ?? 0, (high ?? 0) * 1.1, 1e-9)] } },
     axes: [
       { stroke: ink, font: "11px system-ui, sans-serif", grid: { show: false }, ticks: { show: false }, size: 22, values: (_u, s) => s.map((t) => new Date(t * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" })) },
-      { stroke: ink, font: "11px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { show: false }, size: 62, space: 34, values: (_u, s) => s.map(p.text) },
+      { stroke: ink, font: "11px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { show: false }, size: 74, space: 34, ...(p.binary ? { incrs: BINARY } : {}), values: (_u, s) => s.map(p.text) },
     ],
     series: [
       { value: (_u, t) => (t === null ? "–" : new Date(t * 1000).toLocaleTimeString()) , label: "Time" },

@@ -39,7 +39,7 @@ export function HoverCard() {
       <div class="row"><b class="strong clip">{row.name}</b><span class="push"><Status word={row.phase} /></span></div>
       {row.reason && <p class="why">{row.reason}</p>}
       <dl class="facts">
-        <dt>{row.phase === "Offline" ? "last seen" : "since"}</dt><dd><Age at={row.since} suffix=" ago" /></dd>
+        {row.since > 0 && <><dt>{row.phase === "Offline" ? "last seen" : "since"}</dt><dd><Age at={row.since} suffix=" ago" /></dd></>}
         <dt>version</dt><dd>{[row.kubernetes && "Kubernetes " + row.kubernetes, row.agent && "agent " + row.agent].filter(Boolean).join(", ") || "–"}</dd>
         {row.nodes > 0 && <><dt>nodes</dt><dd>{row.nodesReady} of {row.nodes} ready</dd></>}
         {row.works !== null && row.works > 0 && <><dt>works</dt><dd>{row.works}{row.problems ? `, ${row.problems} not well` : ""}</dd></>}

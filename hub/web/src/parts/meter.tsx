@@ -36,23 +36,19 @@ export function Spark({ values, max, label }: { values: (number | null)[]; max?:
   const known = values.filter((v): v is number => v !== null);
   if (known.length < 2) return <span class="faint">no samples yet</span>;
   const top = Math.max(max ?? 0, ...known) || 1;
-  let line = "", pen = "M";
-  let from = -1, to = 0;
+  // A gap ends a piece of the line, and of what is filled below it.
+  const pieces: string[][] = [[]];
   values.forEach((v, i) => {
     if (v === null) {
-      pen = "M";
-      return;
-    }
-    const x = (100 * i) / (values.length - 1);
-    if (from < 0) from = x;
-    to = x;
-    line += `${pen}${x.toFixed(1)} ${(23 - (22 * v) / top).toFixed(1)}`;
-    pen = "L";
+      if (pieces.at(-1)!.length) pieces.push([]);
+    } else pieces.at(-1)!.push(`${((100 * i) / (values.length - 1)).toFixed(1)} ${(23 - (22 * v) / top).toFixed(1)}`);
   });
+  const drawn = pieces.filter((p) => p.length > 1);
+  const x = (point: string) => point.split(" ")[0];
   return (
     <svg class="spark" viewBox="0 0 100 24" preserveAspectRatio="none" role="img" aria-label={label}>
-      <path class="fill" d={`${line}L${to.toFixed(1)} 24L${from.toFixed(1)} 24Z`} />
-      <path d={line} />
+      <path class="fill" d={drawn.map((p) => `M${p.join("L")}L${x(p.at(-1)!)} 24L${x(p[0]!)} 24Z`).join("")} />
+      <path d={drawn.map((p) => "M" + p.join("L")).join("")} />
     </svg>
   );
 }
