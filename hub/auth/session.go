@@ -244,6 +244,15 @@ func (s *Sessions) Good(name string) error {
 	return nil
 }
 
+// Ends is when a session ends at the latest; zero when that is not known.
+func (s *Sessions) Ends(name string) time.Time {
+	obj, err := s.objects.Cached("", name)
+	if err != nil || obj.Status.Expires == nil {
+		return time.Time{}
+	}
+	return obj.Status.Expires.Time
+}
+
 // CheckOrigin refuses a request that changes something unless it comes from one
 // of the hub's own pages.
 func (s *Sessions) CheckOrigin(r *http.Request) error {

@@ -120,6 +120,9 @@ func TestSessions(t *testing.T) {
 	if err := s.Good(obj.Name); err != nil || !seen().Equal(before) {
 		t.Errorf("good: %v, seen %v, then %v", err, before, seen())
 	}
+	if at := s.Ends(obj.Name); !at.Equal(obj.Status.Expires.Time) || !s.Ends("s-nobody").IsZero() {
+		t.Errorf("ends %v", at)
+	}
 	if err := s.Good("s-nobody"); !errors.Is(err, errSessionEnded) {
 		t.Errorf("no session is good: %v", err)
 	}

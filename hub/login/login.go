@@ -73,6 +73,7 @@ type Providers interface {
 type Sessions interface {
 	Start(ctx context.Context, who user.Info, facts fleet.SessionSpec, notAfter time.Time) (*fleet.Session, *http.Cookie, error)
 	End(ctx context.Context, name string) error
+	Ends(name string) time.Time
 	CheckOrigin(r *http.Request) error
 }
 
@@ -237,7 +238,11 @@ func (l *Login) whoami(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	respond(w, http.StatusOK, Identity{User: who.GetName(), Groups: who.GetGroups(), Extra: who.GetExtra(), Session: sessionOf(who)})
+	out := Identity{User: who.GetName(), Groups: who.GetGroups(), Extra: who.GetExtra(), Session: sessionOf(who)}
+	if at := l.cfg.Sessions.Ends(out.Session); !at.IsZero() {
+		out.Expires = &at
+	}
+	respond(w, http.StatusOK, out)
 	return nil
 }
 

@@ -518,6 +518,7 @@ export type Identity = {
   groups: string[];
   extra?: Record<string, string[]>;
   session?: string;
+  expires?: string;
 };
 
 export type IgnoreField = {

@@ -19,6 +19,8 @@ type Identity struct {
 	Extra  map[string][]string `json:"extra,omitempty"`
 	// Session is the name of the session, if it is one that asks.
 	Session string `json:"session,omitempty"`
+	// Expires is when that ends at the latest.
+	Expires *time.Time `json:"expires,omitempty"`
 }
 
 // Hub is the answer of GET /v1/hub, to who may get that path.
