@@ -25,7 +25,7 @@ export async function check(answer: Response): Promise<Response> {
   } catch {
     // what stands in front of the hub answers in its own way
   }
-  throw new Refusal(answer.status, status.reason ?? "", status.message ?? `${answer.status} ${answer.statusText}`.trim());
+  throw new Refusal(answer.status, status.reason ?? "", status.message ?? `The hub answered ${answer.status}, without saying why.`);
 }
 
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {

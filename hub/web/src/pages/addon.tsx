@@ -37,7 +37,7 @@ const versionColumns = (addon: string, all: VersionRow[]): Column<VersionRow>[] 
 const rank = (all: VersionRow[], v: VersionRow): number => all.filter((o) => compareVersions(o.version, v.version) > 0).length;
 
 const WHERE: Column<InstalledRow>[] = [
-  { key: "cluster", label: "Cluster", cell: (a) => <a class="main" href={to("clusters", a.cluster, "addons")}>{a.cluster}</a>, sort: (a) => a.cluster },
+  { key: "cluster", label: "Cluster", cell: (a) => <a class="main" href={to("clusters", a.cluster, "addons") + "?why=" + encodeURIComponent(a.name)}>{a.cluster}</a>, sort: (a) => a.cluster },
   { key: "version", label: "Version", cell: (a) => a.version || <span class="faint">–</span>, sort: (a) => a.version },
   { key: "phase", label: "Phase", cell: (a) => <Status word={a.phase} />, sort: (a) => order("addon", a.phase) },
   { key: "desired", label: "Desired", cell: (a) => <Digest of={a.desired} /> },

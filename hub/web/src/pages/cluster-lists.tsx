@@ -1,12 +1,17 @@
 // What a cluster runs: its works and its addons, with what is wanted against what is
 // there.
 
-import type { InstalledRow, WorkRow } from "../api";
+import { useEffect, useRef } from "preact/hooks";
+import type { InstalledRow, ManagedClusterAddOn, WorkRow } from "../api";
 import { seconds } from "../format";
+import { Conditions } from "../parts/conditions";
+import { Evidence } from "../parts/evidence";
 import { Empty, Guard } from "../parts/states";
 import { Age, Digest, Status } from "../parts/status";
 import { DataTable, type Column } from "../parts/table";
-import { to } from "../router";
+import { installed } from "../resources";
+import { query, setQuery, to } from "../router";
+import { useObject } from "../rows";
 import type { Table } from "../store";
 import { hueOf, order } from "../words";
 
@@ -48,14 +53,41 @@ const ADDONS: Column<InstalledRow>[] = [
   { key: "applied", label: "Applied", cell: (a) => (a.applied === a.desired ? <span class="dim">the same</span> : <Digest of={a.applied} />) },
   { key: "since", label: "Since", cell: (a) => <Age at={a.since} />, sort: (a) => -seconds(a.since), num: true },
   { key: "reason", label: "Reason", cell: (a) => <span class="dim" title={a.reason}>{hueOf(a.phase) === "ok" ? "" : a.reason}</span>, kind: "wide" },
+  { key: "do", label: "", cell: (a) => <button class="btn tiny" onClick={() => setQuery({ why: a.name })} aria-label={`Why ${a.name} is as it is`}>Why</button>, kind: "end" },
 ];
 
-export function AddonsOf({ cluster, table }: { cluster: string; table: Table<InstalledRow> }) {
+/** Why shows what the hub knows of one addon on the cluster, and the way of each of its works. */
+function Why({ cluster, name, works }: { cluster: string; name: string; works: WorkRow[] }) {
+  const { object, table } = useObject<ManagedClusterAddOn>(installed, cluster, name);
+  const close = useRef<HTMLButtonElement>(null);
+  useEffect(() => close.current?.focus(), [name]);
+  return (
+    <section class="stack" aria-label={`Why ${name} is as it is`}>
+      <div class="row"><h2>Why {name} is as it is</h2><button ref={close} class="btn tiny push" onClick={() => setQuery({ why: "" })}>Close</button></div>
+      <Guard of={table} what={name}>{() => <section class="card"><header><h3>Conditions</h3></header><Conditions list={object?.status?.conditions} generation={object?.metadata?.generation} /></section>}</Guard>
+      {works.map((w) => (
+        <section class="card" key={w.name}>
+          <header><h3>Work <a href={to("clusters", cluster, "works", w.name)}>{w.name}</a></h3><span class="push"><Status word={w.phase} /></span></header>
+          <div class="in"><Evidence cluster={cluster} name={w.name} stamp={w.phase + w.generation + w.reported} /></div>
+        </section>
+      ))}
+      {works.length === 0 && <p class="dim">The hub has made no work of it yet.</p>}
+    </section>
+  );
+}
+
+export function AddonsOf({ cluster, table, works }: { cluster: string; table: Table<InstalledRow>; works: Table<WorkRow> }) {
+  const why = query("why");
   return (
     <Guard of={table} what="the addons of this cluster">
       {() => table.list().length === 0
         ? <Empty title={`No addon is installed on ${cluster}`} icon="addon" actions={<a class="btn" href="/addons">To the addons</a>} />
-        : <DataTable label={`Addons of ${cluster}`} rows={table.list()} columns={ADDONS} keyOf={(a) => a.name} first="phase" />}
+        : (
+          <>
+            <DataTable label={`Addons of ${cluster}`} rows={table.list()} columns={ADDONS} keyOf={(a) => a.name} first="phase" />
+            {why && table.list().some((a) => a.name === why) && <Why key={why} cluster={cluster} name={why} works={works.list().filter((w) => w.addon === why)} />}
+          </>
+        )}
     </Guard>
   );
 }

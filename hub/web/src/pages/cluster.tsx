@@ -40,7 +40,7 @@ export function Cluster({ params }: { params: Record<string, string> }) {
         ))}
       </nav>
       <Guard of={table} what="this cluster">
-        {() => object && (tab === "works" ? <WorksOf cluster={name} table={works} /> : tab === "addons" ? <AddonsOf cluster={name} table={addons} /> : <Overview cluster={object} row={row} />)}
+        {() => object && (tab === "works" ? <WorksOf cluster={name} table={works} /> : tab === "addons" ? <AddonsOf cluster={name} table={addons} works={works} /> : <Overview cluster={object} row={row} />)}
       </Guard>
     </>
   );
