@@ -27,6 +27,10 @@ import (
 	"github.com/drover-io/drover/hub/auth"
 	"github.com/drover-io/drover/hub/backup"
 	"github.com/drover-io/drover/hub/broker"
+	"github.com/drover-io/drover/hub/catalog/install"
+	"github.com/drover-io/drover/hub/catalog/publish"
+	"github.com/drover-io/drover/hub/catalog/render"
+	"github.com/drover-io/drover/hub/catalog/revision"
 	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/enroll"
@@ -81,7 +85,11 @@ type parts struct {
 	delivery  *delivery.Delivery
 	placement *placement.Controller
 	replicate *replicate.Controller
+	install   *install.Controller
+	resolver  *install.Resolver
 	content   *content.Store
+	history   *revision.History
+	publisher *publish.Publisher
 	admin     *admin
 	roles     *auth.Stored
 	people    *principals
@@ -140,7 +148,7 @@ func (h *Hub) openStores(ctx context.Context, p *parts) (err error) {
 	}
 	p.content, err = content.Open(ctx, content.Config{
 		JetStream: js, Log: h.log.Named("content"),
-		InUse: func(ctx context.Context) (map[string]bool, error) { return p.delivery.BundlesInUse(ctx) },
+		InUse: func(ctx context.Context) (map[string]bool, error) { return bundlesInUse(ctx, p) },
 	})
 	if err != nil {
 		return err
@@ -189,6 +197,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		Store: p.store, CA: p.ca, URLs: p.urls, Audit: p.audit, Log: h.log.Named("enroll"),
 		CloseSessions: func(cluster, reason string) { p.gateway.CloseSessions(cluster, reason) },
 	})
+	p.history = revision.NewHistory(p.store)
 	p.metrics = metrics.New(p.broker.JetStream(), h.log.Named("metrics"))
 	p.delivery = delivery.New(delivery.Config{Store: p.store, Conn: p.conn, Signer: p.ca, Bundles: p.content, Log: h.log.Named("delivery")})
 	p.placement = placement.New(placement.Config{Store: p.store, Log: h.log.Named("placement")})
@@ -196,6 +205,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		Store: p.store, Log: h.log.Named("replicate"),
 		HasAgent: func(cluster string) bool { return delivery.HasAgent(p.store, cluster) },
 	})
+	p.install, p.resolver = installer(p, h.log.Named("install"))
 	p.admin = &admin{cfg: &h.cfg, ca: p.ca, url: p.urls[0], log: h.log}
 	p.roles = auth.NewStored(p.store, h.log.Named("roles"))
 	if p.people, err = h.identify(p, past.RestoredAt); err != nil {
@@ -203,12 +213,13 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 	}
 	authz := auth.RBAC{Source: p.roles}
 	authn := auth.Impersonation(p.people.credentials, authz)
+	p.publisher = newPublisher(p, render.New(render.Limits{}))
 	kinds, err := schemas.Documents()
 	if err != nil {
 		return err
 	}
 	p.api, err = api.New(api.Config{
-		Store: registry.Store{Store: p.store}, Kinds: kinds, Hooks: withRegistry(p.roles, p.store, withPermissions(p.roles, hooks(p))), Version: daemon.Version(), Log: h.log.Named("api"),
+		Store: catalogStore{registry.Store{Store: p.store}, p.publisher}, Kinds: kinds, Hooks: withRegistry(p.roles, p.store, withPermissions(p.roles, withCatalog(p.publisher, hooks(p)))), Version: daemon.Version(), Log: h.log.Named("api"),
 		Virtual: map[schema.GroupVersionResource]api.Provider{
 			{Group: fleetapi.Group, Version: fleetapi.Version, Resource: "clustermetrics"}: &metricsProvider{p},
 		},
@@ -273,8 +284,11 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g.Go("delivery", p.delivery.Run)
 	g.Go("placement", p.placement.Run)
 	g.Go("replicate", p.replicate.Run)
+	g.Go("install", p.install.Run)
+	g.Go("revisions", revision.NewRecorder(p.history, h.log.Named("revisions")).Run)
 	g.Go("gc", p.gc.Run)
 	g.Go("content", p.content.Run)
+	g.Go("catalog", p.publisher.Run)
 	g.Go("metrics", p.metrics.Run)
 	g.Go("live", p.live.Run)
 	g.Go("admin", p.admin.run)
@@ -338,3 +352,14 @@ func (p presence) Sessions() []fleet.Session {
 }
 
 func (p presence) Subscribe() (<-chan struct{}, func()) { return p.gateway.Subscribe() }
+
+// storedKinds tells the collector which kinds of objects there are.
+func storedKinds(a *api.API) func() []gc.Kind {
+	return func() []gc.Kind {
+		var out []gc.Kind
+		for _, k := range a.Stored() {
+			out = append(out, gc.Kind{GroupKind: k.GVK.GroupKind(), Resource: k.StoreResource(), Namespaced: k.Namespaced})
+		}
+		return out
+	}
+}

@@ -109,6 +109,16 @@ export type AddOnRow = {
   created: number;
 };
 
+export type AddOnUsage = {
+  name: string;
+  pods: number;
+  ready: number;
+  restarts: number;
+  cpu?: number;
+  memory?: number;
+  measured?: number;
+};
+
 export type AddOnVersion = {
   kind?: string;
   apiVersion?: string;
@@ -179,6 +189,10 @@ export type AgentStatus = {
   certificateExpires?: string;
   nodes?: number;
   nodesReady?: number;
+  architectures?: string[];
+  operatingSystems?: string[];
+  containerRuntimes?: string[];
+  apis?: string;
 };
 
 export type AlertRule = {
@@ -219,6 +233,12 @@ export type Analysis = {
   errorLimit?: number;
   successLimit?: number;
   dryRun?: boolean;
+};
+
+export type AppliedContent = {
+  version?: string;
+  revision?: number;
+  digest?: string;
 };
 
 export type Approval = {
@@ -272,6 +292,7 @@ export type ClusterMetrics = {
   connected: boolean;
   host?: HostSample;
   kubernetes?: KubernetesSample;
+  addOns?: AddOnUsage[];
 };
 
 export type ClusterRolloutConfig = {
@@ -345,6 +366,18 @@ export type ConfigSpecHash = {
   namespace?: string;
   name: string;
   specHash?: string;
+};
+
+export type Content = {
+  addOnVersion?: string;
+  version?: string;
+  revision?: number;
+  digest?: string;
+  since?: string;
+  objects?: number;
+  restarts?: number;
+  lastApplied?: AppliedContent;
+  lastKnownGood?: AppliedContent;
 };
 
 export type CustomSigner = {
@@ -700,6 +733,7 @@ export type ManagedClusterAddOnStatus = {
   namespace?: string;
   registrations?: Registration[];
   healthCheck?: HealthCheck;
+  content?: Content;
 };
 
 export type ManagedClusterSet = {
