@@ -176,6 +176,13 @@ func installedRow(a *addon.ManagedClusterAddOn) live.InstalledRow {
 		Cluster: a.Namespace, Name: a.Name, Phase: s.Phase, Reason: clip(s.Reason), Since: live.At(s.Since),
 		Created: live.At(a.CreationTimestamp.Time),
 	}
+	if c := a.Status.Content; c != nil {
+		r.Version, r.Desired = c.Version, c.Digest
+		if c.LastApplied != nil {
+			r.Applied = c.LastApplied.Digest
+		}
+		return r
+	}
 	of := func(group, resource string) bool { return group == fleet.Group && resource == "addonversions" }
 	for _, c := range a.Status.ConfigReferences {
 		if !of(c.Group, c.Resource) {

@@ -67,7 +67,7 @@ func AllPhases() Phases {
 		Work: workPhases(),
 		AddOn: append([]Phase{
 			{AddOnUnreachable, ToneBad, "its cluster is away"},
-			{AddOnWaiting, ToneWarn, "waits for another addon"},
+			{AddOnWaiting, ToneWarn, "waits for another addon, its turn, or the cluster"},
 			{AddOnInstalling, ToneBusy, "on its way for the first time"},
 		}, workPhases()...),
 		Version: []Phase{

@@ -123,7 +123,7 @@ func Work(w *work.ManifestWork) State {
 
 // Phases of an installed addon beside those of a work.
 const (
-	AddOnWaiting     = "Waiting"     // for another addon, or for the cluster
+	AddOnWaiting     = "Waiting"     // for another addon, its turn, or the cluster
 	AddOnInstalling  = "Installing"  // on its way for the first time
 	AddOnUnreachable = "Unreachable" // nothing was heard of it since its cluster is away
 )
@@ -135,19 +135,27 @@ func AddOn(a *addon.ManagedClusterAddOn) State {
 	of := func(phase string, c *metav1.Condition) State {
 		return State{phase, c.Message, c.LastTransitionTime.Time}
 	}
-	if a.DeletionTimestamp != nil {
-		return State{Removing, "", a.DeletionTimestamp.Time}
-	}
 	available, progressing := find(addon.ConditionAvailable), find(addon.ConditionProgressing)
+	if a.DeletionTimestamp != nil {
+		s := State{Removing, "", a.DeletionTimestamp.Time}
+		if is(progressing, metav1.ConditionTrue) {
+			s.Reason = progressing.Message
+		}
+		return s
+	}
 	configured, applied, degraded := find(addon.ConditionConfigured), find(addon.ConditionManifestApplied), find(addon.ConditionDegraded)
 	switch {
 	case is(configured, metav1.ConditionFalse):
 		return of(Failed, configured)
+	case is(progressing, metav1.ConditionFalse) && is(degraded, metav1.ConditionTrue):
+		return of(Unhealthy, degraded)
 	case is(progressing, metav1.ConditionFalse) && (progressing.Reason == addon.ReasonFailed || progressing.Reason == addon.ReasonConfigurationUnsupported):
 		return of(Failed, progressing)
 	case is(applied, metav1.ConditionFalse) && applied.Reason != addon.ReasonWorkNotFound && applied.Reason != addon.ReasonWorkNotApplied:
 		return of(Failed, applied)
-	case is(progressing, metav1.ConditionFalse) && progressing.Reason == ReasonWaitingForDependency:
+	case is(available, metav1.ConditionUnknown) && !unreported(available.Reason):
+		return of(AddOnUnreachable, available)
+	case is(progressing, metav1.ConditionFalse) && waits(progressing.Reason):
 		return of(AddOnWaiting, progressing)
 	case is(progressing, metav1.ConditionTrue) && is(available, metav1.ConditionTrue):
 		return of(Progressing, progressing)
@@ -155,18 +163,29 @@ func AddOn(a *addon.ManagedClusterAddOn) State {
 		return of(AddOnInstalling, progressing)
 	case is(available, metav1.ConditionFalse):
 		return of(Unhealthy, available)
-	case is(available, metav1.ConditionUnknown):
-		return of(AddOnUnreachable, available)
 	case available == nil:
 		return State{AddOnInstalling, "", a.CreationTimestamp.Time}
+	case is(available, metav1.ConditionUnknown):
+		return of(AddOnInstalling, available)
 	case is(degraded, metav1.ConditionTrue):
 		return of(Unhealthy, degraded)
 	}
 	return State{Healthy, "", available.LastTransitionTime.Time}
 }
 
-// ReasonWaitingForDependency is of the condition Progressing of an addon.
-const ReasonWaitingForDependency = "WaitingForDependency"
+// unreported says of a reason of Available that nothing is known yet, which is not
+// the same as nothing being known any more.
+func unreported(reason string) bool {
+	return reason == addon.ReasonWorkNotFound || reason == addon.ReasonWorkNotApplied || reason == addon.ReasonNoProbeResult
+}
+
+func waits(reason string) bool {
+	switch reason {
+	case addon.ReasonWaitingForDependency, addon.ReasonWaitingForDependents, addon.ReasonWaitingForTurn, addon.ReasonWaitingForCluster:
+		return true
+	}
+	return false
+}
 
 // Phases of a join token.
 const (

@@ -148,7 +148,7 @@ export const PHASES: Record<string, Phase[]> = {
     {
       "name": "Waiting",
       "tone": "warn",
-      "meaning": "waits for another addon"
+      "meaning": "waits for another addon, its turn, or the cluster"
     },
     {
       "name": "Installing",

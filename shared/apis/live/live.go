@@ -215,8 +215,8 @@ type InstalledRow struct {
 	Phase   string  `json:"phase"`
 	Reason  string  `json:"reason"`
 	Since   Seconds `json:"since"`
-	Desired string  `json:"desired"` // hash of the version's content
-	Applied string  `json:"applied"`
+	Desired string  `json:"desired"` // digest of the manifests that should run
+	Applied string  `json:"applied"` // of those that the cluster has
 	Created Seconds `json:"created"`
 }
 
