@@ -31,12 +31,12 @@ export function duration(s: number): string {
 /** exact is a time to the second, in the reader's zone and with its name. */
 export function exact(t: number): string {
   return new Date(t * 1000).toLocaleString(undefined, {
-    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short",
   });
 }
 
 /** clockTime is the time of day of something recent. */
-export const clockTime = (t: number): string => new Date(t * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+export const clockTime = (t: number): string => new Date(t * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
 const general = (v: number): string => String(Number(v.toPrecision(4)));
 

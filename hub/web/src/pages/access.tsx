@@ -105,7 +105,7 @@ export function Access(_: { params: Record<string, string> }) {
       <section class="card"><header><h2>Who I am</h2></header><div class="in"><dl class="facts">
         <dt>User</dt><dd class="strong">{w.user}</dd>
         <dt>Groups</dt><dd><span class="tags">{(w.groups ?? []).map((g) => <span key={g} class="tag"><span>{g}</span></span>)}</span></dd>
-        {w.session && <><dt>Session</dt><dd><code>{w.session}</code></dd></>}
+        {w.session && <><dt>Session</dt><dd><code>{w.session}</code>{w.expires && <span class="dim">, ends <Age at={w.expires} /> at the latest</span>}</dd></>}
       </dl></div></section>
       <section class="stack"><h2>What I may do</h2><Matrix /></section>
       {sessions.state.value === "ready" && <section class="stack"><h2>Browsers that are logged in</h2>{sessions.list().length ? <DataTable label="Sessions" rows={sessions.list()} columns={SESSIONS(why)} keyOf={(s) => s.name} first="seen" /> : <Empty title="No session" icon="person" />}</section>}

@@ -50,7 +50,7 @@ const ADDONS: Column<InstalledRow>[] = [
   { key: "version", label: "Version", cell: (a) => (a.version ? <a href={to("addons", a.name, "versions", a.version)}>{a.version}</a> : <span class="faint">–</span>), sort: (a) => a.version },
   { key: "phase", label: "Phase", cell: (a) => <Status word={a.phase} />, sort: (a) => order("addon", a.phase) },
   { key: "desired", label: "Desired", cell: (a) => <Digest of={a.desired} /> },
-  { key: "applied", label: "Applied", cell: (a) => (a.applied === a.desired ? <span class="dim">the same</span> : <Digest of={a.applied} />) },
+  { key: "applied", label: "Applied", cell: (a) => (a.applied && a.applied === a.desired ? <span class="dim">the same</span> : <Digest of={a.applied} />) },
   { key: "since", label: "Since", cell: (a) => <Age at={a.since} />, sort: (a) => -seconds(a.since), num: true },
   { key: "reason", label: "Reason", cell: (a) => <span class="dim" title={a.reason}>{hueOf(a.phase) === "ok" ? "" : a.reason}</span>, kind: "wide" },
   { key: "do", label: "", cell: (a) => <button class="btn tiny" onClick={() => setQuery({ why: a.name })} aria-label={`Why ${a.name} is as it is`}>Why</button>, kind: "end" },

@@ -2,6 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import type uPlot from "uplot";
+import { clockTime } from "../format";
 import { scheme } from "../scheme";
 import { Loading } from "./states";
 
@@ -36,11 +37,11 @@ function options(box: HTMLElement, p: Props): uPlot.Options {
     legend: { live: true },
     scales: { y: { range: (_u, low, high) => [Math.min(0, low ?? 0), Math.max(p.max ?? 0, (high ?? 0) * 1.1, 1e-9)] } },
     axes: [
-      { stroke: ink, font: "11px system-ui, sans-serif", grid: { show: false }, ticks: { show: false }, size: 22, values: (_u, s) => s.map((t) => new Date(t * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" })) },
+      { stroke: ink, font: "11px system-ui, sans-serif", grid: { show: false }, ticks: { show: false }, size: 22, values: (_u, s) => s.map((t) => new Date(t * 1000).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" })) },
       { stroke: ink, font: "11px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { show: false }, size: 74, space: 34, ...(p.binary ? { incrs: BINARY } : {}), values: (_u, s) => s.map(p.text) },
     ],
     series: [
-      { value: (_u, t) => (t === null ? "–" : new Date(t * 1000).toLocaleTimeString()) , label: "Time" },
+      { value: (_u, t) => (t === null ? "–" : clockTime(t)), label: "Time" },
       ...p.lines.map((l): uPlot.Series => {
         const stroke = resolved(box, "--" + l.colour);
         return {

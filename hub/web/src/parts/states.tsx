@@ -33,7 +33,7 @@ export function Forbidden({ what, message }: { what: string; message?: string })
 }
 
 export function Failed({ what, message }: { what: string; message: string }) {
-  return <Empty title={`Could not load ${what}`} icon="alert">{message} The page tries again by itself.</Empty>;
+  return <Empty title={`Could not load ${what}`} icon="alert">{message.replace(/\.?$/, ".")} The page tries again by itself.</Empty>;
 }
 
 type Source = { state: { value: State }; message: { value: string } };
