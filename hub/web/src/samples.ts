@@ -23,8 +23,8 @@ export function read(a: Answer): Samples {
   const c = columns;
   return {
     time: (a.columns[0] ?? []) as number[], columns,
-    cpu: first(percent(c.cpuUsage, c.cpuAllocatable), percent(c.cpuRequests, c.cpuAllocatable), percent(c.cpu, c.cores)),
-    memory: first(percent(c.memoryUsage, c.memoryAllocatable), percent(c.memoryRequests, c.memoryAllocatable), percent(c.memoryUsed, c.memoryTotal)),
+    cpu: first(percent(c.kubernetesCPU, c.allocatableCPU), percent(c.requestsCPU, c.allocatableCPU), percent(c.cpu, c.cores)),
+    memory: first(percent(c.kubernetesMemory, c.allocatableMemory), percent(c.requestsMemory, c.allocatableMemory), percent(c.memoryUsed, c.memoryTotal)),
   };
 }
 

@@ -85,13 +85,16 @@ function Capacity({ cluster, sample }: { cluster: ManagedCluster; sample: Cluste
   );
 }
 
+/** some is a column in which something happened: a line at zero says nothing. */
+const some = (c: Column | undefined): Column | undefined => (c?.some((v) => v) ? c : undefined);
+
 function Charts({ samples: s }: { samples: Samples }) {
   const c = s.columns;
   const line = (label: string, values: Column | undefined, more: Partial<Line> = {}): Line[] => (values && values.some((v) => v !== null) ? [{ label, values, colour: "busy", fill: true, ...more }] : []);
   const charts: { title: string; lines: Line[]; text: (v: number) => string; max?: number; binary?: boolean }[] = [
-    { title: "CPU", lines: [...line("used", c.cpuUsage), ...line("requested", c.cpuRequests, { colour: "none", fill: false, dashed: true })], text: cores },
-    { title: "Memory", lines: [...line("used", c.memoryUsage), ...line("requested", c.memoryRequests, { colour: "none", fill: false, dashed: true })], text: bytes, binary: true },
-    { title: "Pods", lines: line("running", c.pods), text: (v: number) => count(Math.round(v)) },
+    { title: "CPU", lines: [...line("used", c.kubernetesCPU), ...line("requested", c.requestsCPU, { colour: "none", fill: false, dashed: true })], text: cores },
+    { title: "Memory", lines: [...line("used", c.kubernetesMemory), ...line("requested", c.requestsMemory, { colour: "none", fill: false, dashed: true })], text: bytes, binary: true },
+    { title: "Pods", lines: [...line("running", c.podsRunning), ...line("pending", some(c.podsPending), { colour: "warn", fill: false }), ...line("failed", some(c.podsFailed), { colour: "bad", fill: false })], text: (v: number) => count(Math.round(v)) },
     { title: "CPU of the machine", lines: line("cores", c.cpu), text: cores },
     { title: "Memory of the machine", lines: line("used", c.memoryUsed), text: bytes, binary: true },
     { title: "Network of the machine", lines: [...line("received", c.networkReceive), ...line("sent", c.networkTransmit, { colour: "warn", fill: false })], text: rate, binary: true },

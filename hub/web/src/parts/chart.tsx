@@ -6,7 +6,7 @@ import { clockTime } from "../format";
 import { scheme } from "../scheme";
 import { Loading } from "./states";
 
-export type Line = { label: string; values: (number | null)[]; colour: "busy" | "ok" | "warn" | "none"; fill?: boolean; dashed?: boolean };
+export type Line = { label: string; values: (number | null)[]; colour: "busy" | "ok" | "warn" | "bad" | "none"; fill?: boolean; dashed?: boolean };
 type Props = { title: string; time: number[]; lines: Line[]; text: (v: number) => string; max?: number; binary?: boolean; sync: string };
 
 let library: Promise<typeof uPlot> | undefined;
