@@ -79,6 +79,9 @@ export function quantity(q: unknown): number | undefined {
 /** short is enough of a digest to compare by eye, as `drover explain` has it. */
 export const short = (digest: string | undefined): string => (digest ? digest.replace(/^sha256:/, "").slice(0, 12) : "none");
 
+/** plainJSON is JSON as Go writes it, without its escapes of what is harmless here. */
+export const plainJSON = (v: string): string => v.replace(/\\u003c/g, "<").replace(/\\u003e/g, ">").replace(/\\u0026/g, "&");
+
 /** groups splits a fingerprint into eight groups, for reading aloud. */
 export function groups(fingerprint: string): string[] {
   const size = Math.ceil(fingerprint.length / 8) || 1;

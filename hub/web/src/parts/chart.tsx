@@ -29,10 +29,13 @@ const resolved = (from: Element, name: string): string => {
   return colour;
 };
 
+const latest = (c: ArrayLike<number | null | undefined> | undefined): number | null => (c && Array.from(c).findLast((v) => v !== null && v !== undefined)) ?? null;
+const shown = (v: number | null | undefined, text: (v: number) => string): string => (v === null || v === undefined ? "–" : text(v));
+
 function options(box: HTMLElement, p: Props): uPlot.Options {
   const ink = resolved(box, "--dim"), line = resolved(box, "--line");
   return {
-    width: box.clientWidth, height: HEIGHT, padding: [8, 10, 0, 0],
+    width: box.clientWidth, height: HEIGHT, padding: [8, 20, 0, 0],
     cursor: { sync: { key: p.sync }, points: { size: 5 }, drag: { x: false, y: false } },
     legend: { live: true },
     scales: { y: { range: (_u, low, high) => [Math.min(0, low ?? 0), Math.max(p.max ?? 0, (high ?? 0) * 1.1, 1e-9)] } },
@@ -41,14 +44,15 @@ function options(box: HTMLElement, p: Props): uPlot.Options {
       { stroke: ink, font: "11px system-ui, sans-serif", grid: { stroke: line, width: 1 }, ticks: { show: false }, size: 74, space: 34, ...(p.binary ? { incrs: BINARY } : {}), values: (_u, s) => s.map(p.text) },
     ],
     series: [
-      { value: (_u, t) => (t === null ? "–" : clockTime(t)), label: "Time" },
+      { value: (u, t, _i, at) => shown(at === null || at === undefined ? latest(u.data[0]) : t, clockTime), label: "Time" },
       ...p.lines.map((l): uPlot.Series => {
         const stroke = resolved(box, "--" + l.colour);
         return {
           label: l.label, stroke, width: 1.5, points: { show: false }, spanGaps: false,
           ...(l.dashed ? { dash: [4, 3] } : {}),
           ...(l.fill ? { fill: stroke.replace("rgb(", "rgba(").replace(")", ", 0.12)") } : {}),
-          value: (_u, v) => (v === null || v === undefined ? "–" : p.text(v)),
+          // Without a cursor the legend says what is now.
+          value: (u, v, i, at) => shown(at === null || at === undefined ? latest(u.data[i]) : v, p.text),
         };
       }),
     ],

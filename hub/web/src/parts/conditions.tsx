@@ -25,7 +25,7 @@ export function Conditions({ list, generation }: { list: Condition[] | undefined
         const old = generation !== undefined && c.observedGeneration && c.observedGeneration < generation;
         return (
           <li key={c.type}>
-            <Status word={c.status} hue={hueOfCondition(c)}><span class="break">{c.type}</span></Status>
+            <Status word={c.status} hue={hueOfCondition(c)}><span class="break">{c.type}</span> {c.status !== "True" && <span class="faint">{c.status}</span>}</Status>
             <span class="text dim break">{c.message || c.reason}{old ? <span class="pill" title={`Of generation ${c.observedGeneration}; the present one is ${generation}`}>of an older generation</span> : ""}</span>
             <span class="faint"><Age at={c.lastTransitionTime} /></span>
           </li>

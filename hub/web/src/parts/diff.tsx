@@ -2,7 +2,7 @@
 
 import { useId } from "preact/hooks";
 import type { ObjectDiff } from "../api";
-import { plural } from "../format";
+import { plainJSON, plural } from "../format";
 import { query, setQuery } from "../router";
 import type { Hue } from "../words";
 import { named } from "./objects";
@@ -17,8 +17,8 @@ function Lines({ changes, split }: { changes: Change[]; split: boolean }) {
         {changes.map((c) => (
           <>
             <span class="path">{c.path}</span>
-            <span class={c.before === undefined ? "faint" : "del"}>{c.before === undefined ? "absent" : c.before}</span>
-            <span class={c.after === undefined ? "faint" : "add"}>{c.after === undefined ? "absent" : c.after}</span>
+            <span class={c.before === undefined ? "faint" : "del"}>{c.before === undefined ? "absent" : plainJSON(c.before)}</span>
+            <span class={c.after === undefined ? "faint" : "add"}>{c.after === undefined ? "absent" : plainJSON(c.after)}</span>
           </>
         ))}
       </div>
@@ -28,8 +28,8 @@ function Lines({ changes, split }: { changes: Change[]; split: boolean }) {
     <div class="difflines">
       {changes.map((c) => (
         <>
-          {c.before !== undefined && <><span class="sign del">−</span><span class="del">{c.path}: {c.before}</span></>}
-          {c.after !== undefined && <><span class="sign add">+</span><span class="add">{c.path}: {c.after}</span></>}
+          {c.before !== undefined && <><span class="sign del">−</span><span class="del">{c.path}: {plainJSON(c.before)}</span></>}
+          {c.after !== undefined && <><span class="sign add">+</span><span class="add">{c.path}: {plainJSON(c.after)}</span></>}
           {c.before === undefined && c.after === undefined && <><span class="sign"> </span><span>{c.path}</span></>}
         </>
       ))}

@@ -3,7 +3,7 @@
 
 import { useState } from "preact/hooks";
 import type { Drift, ManifestCondition, ObjectNote, Summary } from "../api";
-import { count, plural } from "../format";
+import { count, plainJSON, plural } from "../format";
 import { hueOf } from "../words";
 import { Age, Status } from "./status";
 
@@ -27,7 +27,7 @@ function DriftOf({ drift: d }: { drift: Drift }) {
       {d.fields && d.fields.length > 0 && (
         <table class="drifted">
           <thead><tr><th scope="col">Field</th><th scope="col">Wanted</th><th scope="col">There</th></tr></thead>
-          <tbody>{d.fields.map((f) => <tr key={f.path}><td>{f.path}</td><td class="plus">{f.desired || "absent"}</td><td class="minus">{f.live || "absent"}</td></tr>)}</tbody>
+          <tbody>{d.fields.map((f) => <tr key={f.path}><td>{f.path}</td><td class="plus">{plainJSON(f.desired || "absent")}</td><td class="minus">{plainJSON(f.live || "absent")}</td></tr>)}</tbody>
         </table>
       )}
       {more > 0 && <p class="dim small">and {plural(more, "more field")}</p>}
