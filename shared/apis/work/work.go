@@ -94,6 +94,11 @@ const (
 	// applied again.
 	ConditionComplete = "Complete"
 	ConditionDeleting = "Deleting"
+	// ConditionPruneBlocked and ConditionDrifted are Drover's own, and stand only
+	// while they are true: a removal waits for a word; somebody else changed objects,
+	// and they are not put right.
+	ConditionPruneBlocked = "PruneBlocked"
+	ConditionDrifted      = "Drifted"
 	// ConditionFeedbackSynced is of a manifest with feedback rules.
 	ConditionFeedbackSynced = "StatusFeedbackSynced"
 )
