@@ -50,6 +50,7 @@ func people(ctx context.Context, p *parts, pages http.Handler, authn authenticat
 		mux.Handle(path, p.people.login)
 	}
 	addWorks(mux, p, authn, authz, p.log)
+	addManagement(mux, stats.count(p.api))
 	mux.Handle("/", pages)
 	return mux
 }
