@@ -27,6 +27,8 @@ import (
 	"github.com/drover-io/drover/hub/auth"
 	"github.com/drover-io/drover/hub/backup"
 	"github.com/drover-io/drover/hub/broker"
+	"github.com/drover-io/drover/hub/catalog/publish"
+	"github.com/drover-io/drover/hub/catalog/render"
 	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/enroll"
@@ -82,6 +84,7 @@ type parts struct {
 	placement *placement.Controller
 	replicate *replicate.Controller
 	content   *content.Store
+	publisher *publish.Publisher
 	admin     *admin
 	roles     *auth.Stored
 	people    *principals
@@ -138,7 +141,7 @@ func (h *Hub) openStores(ctx context.Context, p *parts) (err error) {
 	}
 	p.content, err = content.Open(ctx, content.Config{
 		JetStream: js, Log: h.log.Named("content"),
-		InUse: func(ctx context.Context) (map[string]bool, error) { return p.delivery.BundlesInUse(ctx) },
+		InUse: func(ctx context.Context) (map[string]bool, error) { return bundlesInUse(ctx, p) },
 	})
 	if err != nil {
 		return err
@@ -201,12 +204,13 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 	}
 	authz := auth.RBAC{Source: p.roles}
 	authn := auth.Impersonation(p.people.credentials, authz)
+	p.publisher = newPublisher(p, render.New(render.Limits{}))
 	kinds, err := schemas.Documents()
 	if err != nil {
 		return err
 	}
 	p.api, err = api.New(api.Config{
-		Store: registry.Store{Store: p.store}, Kinds: kinds, Hooks: withRegistry(p.roles, p.store, withPermissions(p.roles, hooks(p))), Version: daemon.Version(), Log: h.log.Named("api"),
+		Store: catalogStore{registry.Store{Store: p.store}, p.publisher}, Kinds: kinds, Hooks: withRegistry(p.roles, p.store, withPermissions(p.roles, withCatalog(p.publisher, hooks(p)))), Version: daemon.Version(), Log: h.log.Named("api"),
 		Virtual: map[schema.GroupVersionResource]api.Provider{
 			{Group: fleetapi.Group, Version: fleetapi.Version, Resource: "clustermetrics"}: &metricsProvider{p},
 		},
@@ -271,6 +275,7 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g.Go("replicate", p.replicate.Run)
 	g.Go("gc", p.gc.Run)
 	g.Go("content", p.content.Run)
+	g.Go("catalog", p.publisher.Run)
 	g.Go("metrics", p.metrics.Run)
 	g.Go("admin", p.admin.run)
 	g.Go("gateway", p.gateway.Run)

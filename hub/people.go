@@ -51,6 +51,7 @@ func people(ctx context.Context, p *parts, pages http.Handler, authn authenticat
 	}
 	addWorks(mux, p, authn, authz, p.log)
 	addManagement(mux, stats.count(p.api))
+	addCatalog(mux, p, authn, authz)
 	mux.Handle("/", pages)
 	return mux
 }

@@ -27,6 +27,9 @@ type Facts struct {
 // and folders of YAML; Objects for manifests that are objects already.
 type Content struct {
 	Manager string // one of the fleet.Manager constants
+	// Digest names the content: contents with the same digest are the same. Empty
+	// when nobody has worked it out.
+	Digest  string
 	Files   map[string][]byte
 	Objects []*unstructured.Unstructured
 }

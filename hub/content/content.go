@@ -2,12 +2,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package content keeps bundles: lists of Kubernetes objects that are too large
-// for an object of the store, one JSON object a line (NDJSON).
+// for an object of the store, one JSON object a line (NDJSON), and archives that
+// addons are made of.
 //
 // A bundle is named by the SHA-256 of its bytes, so it never changes, is stored
 // once however often it is used, and is worth as much as its digest wherever it
-// comes from. It is kept while a work or a revision of one names it, and for a
-// grace period after.
+// comes from. It is kept while a work, an addon version or a revision of one names
+// it, and for a grace period after.
 package content
 
 import (
@@ -31,6 +32,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/drover-io/drover/hub/broker"
+	"github.com/drover-io/drover/shared/archive"
 	"github.com/drover-io/drover/shared/daemon"
 )
 
@@ -114,7 +116,7 @@ func object(digest string) (string, error) {
 type Info struct {
 	Digest  string `json:"digest"`
 	Size    int64  `json:"size"` // bytes, uncompressed
-	Objects int    `json:"objects"`
+	Objects int    `json:"objects"` // files, of an archive
 	// Stored is false when the bundle was there already.
 	Stored bool `json:"stored"`
 }
@@ -125,11 +127,38 @@ func (s *Store) Put(ctx context.Context, data []byte) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	return s.put(ctx, data, n)
+}
+
+// PutArchive checks an archive and stores it in its canonical form.
+func (s *Store) PutArchive(ctx context.Context, data []byte) (Info, error) {
+	files, err := archive.Read(data, archive.Limits{})
+	if err != nil {
+		return Info{}, &LineError{0, err}
+	}
+	if data, err = archive.Pack(files, archive.Limits{}); err != nil {
+		return Info{}, &LineError{0, err}
+	}
+	return s.PutBlob(ctx, data, len(files))
+}
+
+// PutBlob stores bytes that have been checked, and hold so many objects or files.
+func (s *Store) PutBlob(ctx context.Context, data []byte, objects int) (Info, error) {
+	if len(data) > MaxBundle {
+		return Info{}, ErrTooLarge
+	}
+	if len(data) == 0 {
+		return Info{}, &LineError{0, errors.New("the bundle is empty")}
+	}
+	return s.put(ctx, data, objects)
+}
+
+func (s *Store) put(ctx context.Context, data []byte, n int) (Info, error) {
 	sum := sha256.Sum256(data)
 	info := Info{Digest: "sha256:" + hex.EncodeToString(sum[:]), Size: int64(len(data)), Objects: n}
 	s.touch(info.Digest)
 	name := hex.EncodeToString(sum[:])
-	_, err = s.bucket.GetInfo(ctx, name)
+	_, err := s.bucket.GetInfo(ctx, name)
 	if err == nil {
 		return info, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"strconv"
@@ -27,6 +28,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/drover-io/drover/shared/apis/fleet"
+	"github.com/drover-io/drover/shared/archive"
 	"github.com/drover-io/drover/shared/wire"
 )
 
@@ -48,7 +50,8 @@ type Auditor interface {
 }
 
 // Upload serves PUT wire.PathContent to people who may create bundles: the body
-// is a bundle, as it is or with Content-Encoding zstd; the answer an Info.
+// is a bundle, or an archive if Content-Type says so, as it is or with
+// Content-Encoding zstd; the answer an Info.
 func (s *Store) Upload(authn authenticator.Request, authz authorizer.UnconditionalAuthorizer, auditor Auditor) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		received := metav1.NowMicro()
@@ -95,7 +98,12 @@ func (s *Store) upload(w http.ResponseWriter, r *http.Request, authn authenticat
 		return who.User, Info{}, err
 	}
 	defer func() { <-s.uploads }()
-	info, err := s.Put(r.Context(), data)
+	var info Info
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind == archive.MediaType {
+		info, err = s.PutArchive(r.Context(), data)
+	} else {
+		info, err = s.Put(r.Context(), data)
+	}
 	return who.User, info, err
 }
 
