@@ -6,6 +6,8 @@ package manage
 import (
 	"errors"
 	"net/http"
+	"net/url"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -166,10 +168,34 @@ func (c *call) deleteDatastore() (reply, error) {
 	if !isName(name) {
 		return reply{}, fail(http.StatusNotFound, msgDatastoreNotFound)
 	}
-	err := c.send(http.MethodDelete, apiDatastores+"/"+name, nil, nil, nil)
+	// A dry run first: who may not delete it learns nothing of its versions.
+	err := c.send(http.MethodDelete, apiDatastores+"/"+name, url.Values{"dryRun": {"All"}}, nil, nil)
+	if err == nil {
+		err = c.hasNoVersions(name)
+	}
+	if err == nil {
+		err = c.send(http.MethodDelete, apiDatastores+"/"+name, nil, nil, nil)
+	}
 	var f *fault
 	if errors.As(err, &f) && f.code == http.StatusNotFound {
 		err = fail(http.StatusNotFound, msgDatastoreNotFound)
 	}
 	return accepted(), err
+}
+
+// hasNoVersions answers 409, with the versions that a datastore has.
+func (c *call) hasNoVersions(datastore string) error {
+	const named = 8
+	page, err := c.page(datastore, named, "")
+	if err != nil || len(page.Items) == 0 {
+		return err
+	}
+	var ids []string
+	for i := range page.Items {
+		ids = append(ids, page.Items[i].Name)
+	}
+	if page.Continue != "" {
+		ids = append(ids, "…")
+	}
+	return fail(http.StatusConflict, "Datastore versions exist for datastore %q: %s", datastore, strings.Join(ids, ", "))
 }
