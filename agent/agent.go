@@ -155,6 +155,7 @@ func (a *Agent) serve(ctx context.Context, dir *state.Dir, creds *credentials) e
 		if err = s.newEngine(); err != nil {
 			return err
 		}
+		s.kube.Attribute(s.engine.WorkOf)
 	}
 	if err := s.loadDesired(); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"time"
@@ -130,12 +131,29 @@ func (s *session) measure(ctx context.Context) ([]sample, wire.Status) {
 			s.log.Debug("cluster sample is incomplete", zap.Error(err))
 		}
 		add(wire.SampleKubernetes, k)
+		s.publishWorks()
 		status.Kubernetes = &st
 		s.mu.Lock()
 		s.last = st
 		s.mu.Unlock()
 	}
 	return out, status
+}
+
+// publishWorks sends what the pods of works are and use. Nobody keeps more than the
+// newest, so it does not wait for a hub that is away.
+func (s *session) publishWorks() {
+	works, ok := s.kube.Works()
+	if !ok || s.link.State().Version < 3 {
+		return
+	}
+	data, err := json.Marshal(works)
+	if err == nil {
+		err = s.link.Publish(wire.SampleWorks, data)
+	}
+	if err != nil && !errors.Is(err, link.ErrOffline) {
+		s.log.Warn("sample dropped", zap.String("kind", wire.SampleWorks), zap.Error(err))
+	}
 }
 
 // flush publishes oldest first and returns what could not be sent, bounded.
@@ -164,8 +182,22 @@ func (s *session) sendStatus(ctx context.Context, status wire.Status) error {
 	if err == nil && ack.Error != "" {
 		err = errors.New(ack.Error)
 	}
+	if err == nil && ack.APIs && s.kube != nil {
+		err = s.sendAPIs(ctx)
+	}
 	if err != nil && !errors.Is(err, link.ErrOffline) && ctx.Err() == nil {
 		s.log.Warn("status not delivered, will try again", zap.Error(err))
+	}
+	return err
+}
+
+// sendAPIs tells the hub what the cluster serves.
+func (s *session) sendAPIs(ctx context.Context) error {
+	digest, apis := s.kube.APIs()
+	var ack wire.Ack
+	err := s.link.Request(ctx, wire.ServiceAPIs, wire.APIs{Digest: digest, APIs: apis}, &ack)
+	if err == nil && ack.Error != "" {
+		err = fmt.Errorf("list of APIs: %s", ack.Error)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ package hub
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +18,7 @@ import (
 	"github.com/drover-io/drover/hub/api"
 	"github.com/drover-io/drover/hub/enroll"
 	"github.com/drover-io/drover/pki/identity"
+	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/clusterregistry"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -30,7 +32,7 @@ func (f hookFunc) Admit(ctx context.Context, r *api.Admission) error { return f(
 
 // hooks are the rules of single kinds, by resource.
 func hooks(p *parts) map[string]api.Hook {
-	return map[string]api.Hook{
+	out := map[string]api.Hook{
 		fleet.ResourceJoinTokens:      hookFunc(func(_ context.Context, r *api.Admission) error { return admitToken(p.enroll, r) }),
 		fleet.ResourceJoinRequests:    hookFunc(admitRequest),
 		fleet.ResourceAgentIdentities: hookFunc(admitIdentity),
@@ -40,7 +42,12 @@ func hooks(p *parts) map[string]api.Hook {
 		clusterregistry.Resource:      hookFunc(admitRegistered),
 		work.Resource:                 hookFunc((&workRules{p.store, p.content, p.delivery}).admit),
 		fleet.ResourceWorkRevisions:   hookFunc(admitRevision),
+
+		addon.ResourceManagedClusterAddOns: hookFunc(installedRules{p}.admit),
+		fleet.ResourceAPILists:             hookFunc(admitAPIList),
 	}
+	maps.Copy(out, configHooks(p))
+	return out
 }
 
 // hubsOwn refuses a write to what only the hub may write.

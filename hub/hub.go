@@ -27,8 +27,10 @@ import (
 	"github.com/drover-io/drover/hub/auth"
 	"github.com/drover-io/drover/hub/backup"
 	"github.com/drover-io/drover/hub/broker"
+	"github.com/drover-io/drover/hub/catalog/install"
 	"github.com/drover-io/drover/hub/catalog/publish"
 	"github.com/drover-io/drover/hub/catalog/render"
+	"github.com/drover-io/drover/hub/catalog/revision"
 	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/enroll"
@@ -83,7 +85,10 @@ type parts struct {
 	delivery  *delivery.Delivery
 	placement *placement.Controller
 	replicate *replicate.Controller
+	install   *install.Controller
+	resolver  *install.Resolver
 	content   *content.Store
+	history   *revision.History
 	publisher *publish.Publisher
 	admin     *admin
 	roles     *auth.Stored
@@ -190,6 +195,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		Store: p.store, CA: p.ca, URLs: p.urls, Audit: p.audit, Log: h.log.Named("enroll"),
 		CloseSessions: func(cluster, reason string) { p.gateway.CloseSessions(cluster, reason) },
 	})
+	p.history = revision.NewHistory(p.store)
 	p.metrics = metrics.New(p.broker.JetStream(), h.log.Named("metrics"))
 	p.delivery = delivery.New(delivery.Config{Store: p.store, Conn: p.conn, Signer: p.ca, Bundles: p.content, Log: h.log.Named("delivery")})
 	p.placement = placement.New(placement.Config{Store: p.store, Log: h.log.Named("placement")})
@@ -197,6 +203,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		Store: p.store, Log: h.log.Named("replicate"),
 		HasAgent: func(cluster string) bool { return delivery.HasAgent(p.store, cluster) },
 	})
+	p.install, p.resolver = installer(p, h.log.Named("install"))
 	p.admin = &admin{cfg: &h.cfg, ca: p.ca, url: p.urls[0], log: h.log}
 	p.roles = auth.NewStored(p.store, h.log.Named("roles"))
 	if p.people, err = h.identify(p, past.RestoredAt); err != nil {
@@ -273,6 +280,8 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g.Go("delivery", p.delivery.Run)
 	g.Go("placement", p.placement.Run)
 	g.Go("replicate", p.replicate.Run)
+	g.Go("install", p.install.Run)
+	g.Go("revisions", revision.NewRecorder(p.history, h.log.Named("revisions")).Run)
 	g.Go("gc", p.gc.Run)
 	g.Go("content", p.content.Run)
 	g.Go("catalog", p.publisher.Run)

@@ -24,6 +24,7 @@ import (
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/explain"
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/work"
@@ -201,6 +202,10 @@ func (i *inspector) targets(ctx context.Context, req *fleet.DiffRequest) ([]stri
 // explain answers why a work is as it is, to who may read it.
 func (i *inspector) explain(r *http.Request, who user.Info) (any, error) {
 	ns, name := r.PathValue("cluster"), r.PathValue("name")
+	_, isWork := i.p.store.Cached(store.Key{Resource: work.Resource, Namespace: ns, Name: name})
+	if _, isAddOn := i.p.store.Cached(store.Key{Resource: addon.ResourceManagedClusterAddOns, Namespace: ns, Name: name}); isAddOn && !isWork {
+		return i.explainAddOn(r.Context(), who, ns, name)
+	}
 	if err := i.may(r.Context(), who, "get", ns, name); err != nil {
 		return nil, err
 	}

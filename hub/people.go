@@ -82,7 +82,7 @@ func (m *metricsProvider) object(name string) (map[string]any, error) {
 	return runtime.DefaultUnstructuredConverter.ToUnstructured(&fleet.ClusterMetrics{
 		TypeMeta:   metav1.TypeMeta{APIVersion: fleet.Group + "/" + fleet.Version, Kind: fleet.KindClusterMetrics},
 		ObjectMeta: metav1.ObjectMeta{Name: name},
-		Connected:  connected, Host: s.Host, Kubernetes: s.Kubernetes,
+		Connected:  connected, Host: s.Host, Kubernetes: s.Kubernetes, AddOns: m.p.metrics.AddOns(name),
 	})
 }
 

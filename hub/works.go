@@ -169,6 +169,8 @@ func addWorks(mux *http.ServeMux, p *parts, authn authenticator.Request, authz a
 	i := &inspector{p: p, authn: authn, authz: authz, diffs: make(chan struct{}, maxDiffs), log: log}
 	mux.Handle("POST "+fleet.PathDiff, i.serve(i.diff))
 	mux.Handle("GET "+fleet.PathExplain+"/{cluster}/{name}", i.serve(i.explain))
+	addInstalls(mux, i)
+	mux.Handle("GET "+fleet.PathSamples+"/{cluster}", i.serve(i.samples))
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -147,7 +148,7 @@ func (t *task) settle(k manifest.Kind) error {
 	}
 	r.managed = t.strategy.Kind != work.StrategyReadOnly
 	r.name(m, k.Resource)
-	r.obj.Manager = t.strategy.Manager
+	r.obj.Manager, r.obj.Protected = t.strategy.Manager, t.content.Protects(m.ID)
 	r.rules = t.content.RulesFor(m.ID, k.Resource)
 	return nil
 }
@@ -231,7 +232,7 @@ func (e *Engine) plan(it *item, want wire.Item, c *manifest.Content, tasks []*ta
 	rec.Name, rec.UID, rec.Generation = want.Name, want.UID, want.Generation
 	rec.Deleted, rec.Approved = false, false
 	if rec.Digest != want.Digest {
-		rec.Complete, rec.Manifests, rec.Total = false, nil, 0
+		rec.Complete, rec.Manifests, rec.Total, rec.AppliedAt = false, nil, 0, time.Time{}
 	}
 	rec.Digest, rec.Bundle, rec.Delete, rec.DeleteDigest = want.Digest, c.Bundle, c.Delete, want.Digest
 	if rec.Complete {
@@ -287,7 +288,7 @@ func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 		}
 	}
 	if t.strategy.Kind == work.StrategyReadOnly || (t.strategy.Kind == work.StrategyCreateOnly && t.exists) {
-		r.report.Applied, r.redo, r.doubt = true, false, true // nobody has looked at its state yet
+		r.report.Applied, r.redo, r.doubt, r.applied = true, false, true, time.Now() // nobody has looked at its state yet
 		return nil
 	}
 	live, err := e.write(ctx, t, false)
@@ -305,7 +306,7 @@ func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 		// Somebody else may have made it since examine looked.
 		r.obj.UID, r.obj.Adopted = uid, !t.created
 	}
-	r.report.Applied, r.redo = true, false
+	r.report.Applied, r.redo, r.applied = true, false, time.Now()
 	e.see(r, live)
 	e.settleDrift(t, live)
 	return nil
@@ -357,7 +358,10 @@ func (e *Engine) giveUpFields(ctx context.Context, t *task) {
 func (e *Engine) finish(ctx context.Context, it *item, want wire.Item, c *manifest.Content) error {
 	var named, inventory []object
 	rec := it.rec
-	rec.Manifests, rec.Rules = nil, nil
+	rec.Manifests, rec.Rules, rec.Health = nil, nil, c.Health
+	if rec.AppliedAt.IsZero() {
+		rec.AppliedAt = time.Now().UTC().Round(0)
+	}
 	for i := range it.results {
 		r := &it.results[i]
 		if len(r.rules.Feedback)+len(r.rules.Conditions) > 0 {
@@ -378,6 +382,10 @@ func (e *Engine) finish(ctx context.Context, it *item, want wire.Item, c *manife
 		})
 	}
 	rec.Dropped = dropped(it.rec.owned(), named)
+	for i := range rec.Dropped { // what the former content protects stays protected
+		o := &rec.Dropped[i]
+		o.Protected = o.Protected || c.Protects(o.identity())
+	}
 	// What is named but no more to be written is given up without a deletion.
 	unwritten := without(without(it.rec.owned(), inventory), rec.Dropped)
 	rec.Released = unite(rec.Released, slices.DeleteFunc(slices.Clone(unwritten), func(o object) bool { return !o.Adopted }))

@@ -227,7 +227,7 @@ func sameEvents(before, now []wire.EventNote) bool {
 // see derives health, feedback and conditions from the live object. A finding
 // that is the same as before keeps what was found out about its reasons.
 func (e *Engine) see(r *result, live *unstructured.Unstructured) {
-	r.adopt(e.sight(r.obj, r.rules, live))
+	r.adopt(e.sight(r.obj, r.rules, r.applied, live))
 }
 
 func (r *result) set(health, message string) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/drover-io/drover/agent/apply/fields"
 	"github.com/drover-io/drover/agent/apply/manifest"
+	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -38,6 +39,9 @@ const (
 // goroutines and must not keep live.
 type Judge interface {
 	Judge(live *unstructured.Unstructured, feedback []work.FeedbackRule, conditions []work.ConditionRule, report *wire.ManifestReport)
+	// Hold makes of the Health that Judge wrote what health rules say. applied is
+	// when the content was, zero if that is not known.
+	Hold(live *unstructured.Unstructured, rules []fleet.HealthRule, applied time.Time, report *wire.ManifestReport)
 }
 
 // Observer sees what happens to objects.
@@ -60,6 +64,7 @@ type sighting struct {
 	version string // of the resource
 	uid     string
 	rules   manifest.Rules      // by which it was judged
+	applied time.Time           // since when, for their timeouts
 	judged  wire.ManifestReport // what a Judge writes
 	touch   fields.Touch
 }
@@ -79,9 +84,10 @@ func (o object) locator() locator {
 
 // follower is an item that wants to know of an object.
 type follower struct {
-	uid   string
-	obj   object
-	rules manifest.Rules
+	uid     string
+	obj     object
+	rules   manifest.Rules
+	applied time.Time
 }
 
 // Changed takes notice of an object as it is now, or with nil of its end. It is
@@ -94,7 +100,7 @@ func (e *Engine) Changed(resource schema.GroupVersionResource, name types.Namesp
 	for _, f := range followers {
 		s := sighting{gone: true}
 		if live != nil {
-			s = e.sight(f.obj, f.rules, live)
+			s = e.sight(f.obj, f.rules, f.applied, live)
 		}
 		e.mu.Lock()
 		if it := e.items[f.uid]; it != nil {
@@ -122,8 +128,8 @@ func (e *Engine) sightingDue(it *item, now time.Time) time.Time {
 }
 
 // sight reduces a live object to what matters.
-func (e *Engine) sight(o object, r manifest.Rules, live *unstructured.Unstructured) sighting {
-	s := sighting{version: live.GetResourceVersion(), uid: string(live.GetUID()), rules: r, touch: fields.TouchOf(live, e.cluster.managerOf(o))}
+func (e *Engine) sight(o object, r manifest.Rules, applied time.Time, live *unstructured.Unstructured) sighting {
+	s := sighting{version: live.GetResourceVersion(), uid: string(live.GetUID()), rules: r, applied: applied, touch: fields.TouchOf(live, e.cluster.managerOf(o))}
 	switch {
 	case !o.identity().ExistenceOnly():
 		e.cfg.Judge.Judge(live, r.Feedback, r.Conditions, &s.judged)
@@ -135,6 +141,9 @@ func (e *Engine) sight(o object, r manifest.Rules, live *unstructured.Unstructur
 		if live.GetDeletionTimestamp() != nil {
 			s.judged.Health, s.judged.HealthMessage = wire.HealthTerminating, "being deleted"
 		}
+	}
+	if len(r.Health) > 0 && !o.identity().Secretive() {
+		e.cfg.Judge.Hold(live, r.Health, applied, &s.judged)
 	}
 	return s
 }
@@ -166,7 +175,7 @@ func (e *Engine) takeSightings(it *item) {
 		case s.gone:
 			r.doubt = r.report.Health != wire.HealthNotFound
 		case olderThan(s.version, r.version):
-		case !reflect.DeepEqual(s.rules, r.rules):
+		case !reflect.DeepEqual(s.rules, r.rules), len(r.rules.Health) > 0 && !s.applied.Equal(r.applied):
 			r.doubt = true // judged by the rules of earlier content
 		case r.replaced(s.uid):
 		default:
@@ -211,7 +220,7 @@ func (e *Engine) follow(uid string, results []result) {
 			continue
 		}
 		l := r.obj.locator()
-		e.followers[l] = append(e.followers[l], follower{uid, r.obj, r.rules})
+		e.followers[l] = append(e.followers[l], follower{uid, r.obj, r.rules, r.applied})
 		it.followed = append(it.followed, l)
 		objects[l.resource] = append(objects[l.resource], l.name)
 	}

@@ -108,7 +108,7 @@ func resultsOf(rec record) []result {
 			o = object{Group: m.Group, Version: m.Version, Kind: m.Kind, Resource: m.Resource, Namespace: m.Namespace, Name: m.Name}
 		}
 		o.Version, o.Resource = m.Version, m.Resource
-		results[m.Ordinal] = result{report: m, obj: o, managed: managed, rules: rec.Rules[m.Ordinal]}
+		results[m.Ordinal] = result{report: m, obj: o, managed: managed, rules: rec.rulesOf(m.Ordinal, o), applied: rec.AppliedAt}
 	}
 	for _, o := range rec.Inventory {
 		if o.Ordinal < 1 || o.Ordinal > len(results) {
@@ -117,9 +117,16 @@ func resultsOf(rec record) []result {
 		results[o.Ordinal-1] = result{report: wire.ManifestReport{
 			Ordinal: o.Ordinal - 1, Group: o.Group, Version: o.Version, Kind: o.Kind, Resource: o.Resource,
 			Namespace: o.Namespace, Name: o.Name, Applied: true,
-		}, obj: o, managed: true, rules: rec.Rules[o.Ordinal-1]}
+		}, obj: o, managed: true, rules: rec.rulesOf(o.Ordinal-1, o), applied: rec.AppliedAt}
 	}
 	return results
+}
+
+// rulesOf are the rules for one object of complete content.
+func (r *record) rulesOf(ordinal int, o object) manifest.Rules {
+	rules := r.Rules[ordinal]
+	rules.Health = manifest.HealthFor(r.Health, o.identity())
+	return rules
 }
 
 // attempt applies the item once and plans the next attempt.

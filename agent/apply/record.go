@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/drover-io/drover/agent/apply/manifest"
+	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -46,6 +48,10 @@ type record struct {
 	Manifests []wire.ManifestReport `json:"manifests,omitempty"`
 	// Rules are what is to be read from the status, by ordinal.
 	Rules map[int]manifest.Rules `json:"rules,omitempty"`
+	// Health are the rules of the addon in content Digest, and AppliedAt is when
+	// that was first applied whole.
+	Health    []fleet.HealthRule `json:"health,omitempty"`
+	AppliedAt time.Time          `json:"appliedAt,omitzero"`
 	// Bundles of Digest and LastGood.
 	Bundle         string `json:"bundle,omitempty"`
 	LastGoodBundle string `json:"lastGoodBundle,omitempty"`
@@ -78,6 +84,8 @@ type object struct {
 	// Fields names the set of fields that the last apply owned; empty when the
 	// object is not written.
 	Fields string `json:"fields,omitempty"`
+	// Protected by the content that named it last, beside what its kind says.
+	Protected bool `json:"protected,omitempty"`
 }
 
 func (o object) identity() manifest.Identity {
@@ -86,7 +94,7 @@ func (o object) identity() manifest.Identity {
 
 func (o object) class() manifest.Class { return o.identity().Class() }
 
-func (o object) protected() bool { return o.identity().Protected() }
+func (o object) protected() bool { return o.Protected || o.identity().Protected() }
 
 // owned is all that the item has a claim to.
 func (r *record) owned() []object { return slices.Concat(r.Inventory, r.Dropped) }

@@ -106,6 +106,11 @@ func (e *Engine) prepareRemoval(ctx context.Context, it *item, want wire.Item) e
 		}
 		defer c.Close()
 		rec.Delete, rec.DeleteDigest = c.Delete, want.Digest
+		// What the content that was applied protects stays protected.
+		for i := range rec.Inventory {
+			o := &rec.Inventory[i]
+			o.Protected = o.Protected || c.Protects(o.identity())
+		}
 		if unknown {
 			rec.Digest = want.Digest
 			rec.Inventory = e.unowned(want.UID, c)
@@ -145,6 +150,7 @@ func (e *Engine) unowned(uid string, c *manifest.Content) []object {
 		}
 		objects = append(objects, object{
 			Group: m.GVK.Group, Version: m.GVK.Version, Kind: m.GVK.Kind, Namespace: m.ID.Namespace, Name: m.ID.Name, Wave: m.Wave,
+			Protected: c.Protects(m.ID),
 		})
 	}
 	return unite(nil, objects)

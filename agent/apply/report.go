@@ -42,6 +42,7 @@ type result struct {
 	lasting  bool // the failure will hardly pass by itself
 
 	rules   manifest.Rules
+	applied time.Time    // when the content was, zero if that is not known
 	version string       // of the resource as applied or seen last
 	touch   fields.Touch // of the object as seen last
 	drift   drift

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -36,9 +37,13 @@ const (
 // Kubernetes measures one cluster through its API server.
 type Kubernetes struct {
 	client rest.Interface
+	http   *http.Client
 
-	mu   sync.Mutex
-	last wire.KubernetesStatus // what is known of a cluster that does not answer
+	mu     sync.Mutex
+	last   wire.KubernetesStatus // what is known of a cluster that does not answer
+	served discovery
+	workOf func(group, kind, namespace, name string) string
+	works  wire.WorksSample
 }
 
 // NewKubernetes returns a collector for the cluster of cfg. It contacts nothing
@@ -65,11 +70,15 @@ func NewKubernetes(cfg *rest.Config) (*Kubernetes, error) {
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = rest.DefaultKubernetesUserAgent()
 	}
-	client, err := rest.RESTClientFor(cfg)
+	hc, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("make client of the cluster: %w", err)
 	}
-	return &Kubernetes{client: client}, nil
+	client, err := rest.RESTClientForConfigAndClient(cfg, hc)
+	if err != nil {
+		return nil, fmt.Errorf("make client of the cluster: %w", err)
+	}
+	return &Kubernetes{client: client, http: hc}, nil
 }
 
 // Collect takes one measurement. Sample and status are good even when the error
@@ -83,6 +92,7 @@ func (k *Kubernetes) Collect(ctx context.Context) (wire.KubernetesSample, wire.K
 	status := k.last
 	answered := false
 	status.Healthy, status.HealthMessage, answered = k.health(ctx)
+	k.works = wire.WorksSample{}
 	sample.Healthy = status.Healthy
 	if !answered {
 		return sample, status, ctx.Err()
@@ -106,16 +116,30 @@ func (k *Kubernetes) Collect(ctx context.Context) (wire.KubernetesSample, wire.K
 		status.Capacity, status.Allocatable = n.capacity.strings(), n.allocatable.strings()
 		sample.Nodes, sample.NodesReady = status.Nodes, status.NodesReady
 		sample.Capacity, sample.Allocatable = status.Capacity, status.Allocatable
+		status.Architectures, status.OperatingSystems, status.ContainerRuntimes = n.architectures.sorted(), n.systems.sorted(), n.runtimes.sorted()
+		status.Platform = n.platform
 		pods := n.capacity[corev1.ResourcePods]
 		sample.PodsCapacity = pods.Value()
 	}
-	if p, err := k.pods(ctx); read("pods", err) {
+	tally := newTally(k.workOf)
+	if p, err := k.pods(ctx, tally); read("pods", err) {
 		status.Requests = p.requests.strings()
 		sample.Requests, sample.PodsByPhase = status.Requests, p.byPhase
+		if tally != nil {
+			read("metrics of pods", k.measure(ctx, tally))
+			k.works = tally.sample(sample.Time)
+		}
 	}
 	if usage, err := k.usage(ctx); read("metrics of nodes", err) {
 		sample.Usage = usage.strings()
 	}
+	if read("APIs of the cluster", k.discover(ctx, sample.Time)) {
+		status.APIs = k.served.digest
+		if claims, err := k.claims(ctx); read("ClusterClaims", err) {
+			status.Claims = claims
+		}
+	}
+	status.Product = product(status.Version, k.served.apis)
 	k.last = status
 	return sample, status, errors.Join(errs...)
 }
@@ -176,7 +200,7 @@ func (k *Kubernetes) nodes(ctx context.Context) (nodeTotals, error) {
 	return totals, err
 }
 
-func (k *Kubernetes) pods(ctx context.Context) (podTotals, error) {
+func (k *Kubernetes) pods(ctx context.Context, works *tally) (podTotals, error) {
 	var totals podTotals
 	err := k.pages(ctx, "pods", podPage, func(result rest.Result) (string, error) {
 		var list corev1.PodList
@@ -184,6 +208,7 @@ func (k *Kubernetes) pods(ctx context.Context) (podTotals, error) {
 			return "", err
 		}
 		for i := range list.Items {
+			works.add(&list.Items[i])
 			totals.add(&list.Items[i])
 		}
 		return list.Continue, nil
@@ -234,9 +259,18 @@ func (k *Kubernetes) usage(ctx context.Context) (amounts, error) {
 }
 
 func (k *Kubernetes) readJSON(ctx context.Context, path string, into any) error {
+	return k.readList(ctx, path, 0, into)
+}
+
+// readList reads at most limit objects, all with 0.
+func (k *Kubernetes) readList(ctx context.Context, path string, limit int, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	raw, err := k.client.Get().AbsPath(path).SetHeader("Accept", "application/json").Do(ctx).Raw()
+	request := k.client.Get().AbsPath(path)
+	if limit > 0 {
+		request = request.Param("limit", strconv.Itoa(limit))
+	}
+	raw, err := request.SetHeader("Accept", "application/json").Do(ctx).Raw()
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,8 @@ import (
 
 var shared = kube.Shared{Metrics: true}
 
+// It counts every pod of the cluster, so it runs before the tests that are parallel.
 func TestKubernetes(t *testing.T) {
-	t.Parallel()
 	cfg := shared.Cluster(t).RESTConfig()
 	client := kubernetes.NewForConfigOrDie(cfg)
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "collect"}}

@@ -5,9 +5,13 @@ package collect
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/drover-io/drover/shared/wire"
 )
 
 // amounts are quantities by resource name. The zero value is empty and ready.
@@ -68,6 +72,23 @@ func (a amounts) strings() map[string]string {
 type nodeTotals struct {
 	count, ready          int
 	capacity, allocatable amounts
+	// what differs between the nodes of a cluster
+	architectures, systems, runtimes words
+	platform                         string // of the first node that tells
+}
+
+// words are few different strings. The zero value is empty and ready.
+type words []string
+
+func (w *words) add(word string) {
+	if word != "" && len(*w) < wire.MaxWords && !slices.Contains(*w, word) {
+		*w = append(*w, word)
+	}
+}
+
+func (w words) sorted() []string {
+	slices.Sort(w)
+	return w
 }
 
 func (t *nodeTotals) add(node *corev1.Node) {
@@ -77,6 +98,14 @@ func (t *nodeTotals) add(node *corev1.Node) {
 			t.ready++
 			break
 		}
+	}
+	info := &node.Status.NodeInfo
+	t.architectures.add(info.Architecture)
+	t.systems.add(info.OperatingSystem)
+	runtime, _, _ := strings.Cut(info.ContainerRuntimeVersion, "://")
+	t.runtimes.add(runtime)
+	if t.platform == "" {
+		t.platform = platform(node.Spec.ProviderID)
 	}
 	t.capacity.add(node.Status.Capacity)
 	t.allocatable.add(node.Status.Allocatable)

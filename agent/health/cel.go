@@ -11,11 +11,10 @@ import (
 	"time"
 
 	"github.com/google/cel-go/cel"
-	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
-	"github.com/google/cel-go/common/types/traits"
-	"github.com/google/cel-go/ext"
 	"k8s.io/apiserver/pkg/cel/library"
+
+	"github.com/drover-io/drover/shared/expression"
 )
 
 // The cost of a call is limited as in Kubernetes' own CEL rules. That of all
@@ -25,8 +24,7 @@ const (
 	perCallCost    = 1_000_000
 	perObjectCost  = 2_000_000
 	checkFrequency = 100
-	maxExpression  = 8 << 10 // bytes
-	maxPrograms    = 256     // kept compiled
+	maxPrograms    = 256 // kept compiled
 	evaluationTime = 5 * time.Second
 )
 
@@ -63,39 +61,7 @@ type program struct {
 }
 
 func newEvaluator() *evaluator {
-	return &evaluator{environment: sync.OnceValues(newEnvironment), programs: make(map[string]program)}
-}
-
-func newEnvironment() (*cel.Env, error) {
-	return cel.NewEnv(
-		cel.Variable("object", cel.DynType),
-		cel.Variable("result", cel.BoolType),
-		cel.HomogeneousAggregateLiterals(),
-		cel.EagerlyValidateDeclarations(true),
-		cel.DefaultUTCTimeZone(true),
-		cel.CrossTypeNumericComparisons(true),
-		cel.OptionalTypes(),
-		ext.Strings(ext.StringsVersion(2)),
-		ext.Sets(),
-		library.URLs(), library.Regex(), library.Lists(), library.Quantity(), library.IP(), library.CIDR(),
-		library.Format(), library.SemverLib(),
-		cel.Function("hasConditions", cel.Overload("has_conditions", []*cel.Type{cel.DynType}, cel.BoolType,
-			cel.UnaryBinding(hasConditions))),
-	)
-}
-
-// hasConditions says whether a status has a list of conditions.
-func hasConditions(status ref.Val) ref.Val {
-	fields, ok := status.(traits.Mapper)
-	if !ok {
-		return types.False
-	}
-	conditions, found := fields.Find(types.String("conditions"))
-	if !found {
-		return types.False
-	}
-	list, ok := conditions.(traits.Lister)
-	return types.Bool(ok && list.Size() != types.IntZero)
+	return &evaluator{environment: sync.OnceValues(expression.NewEnvironment), programs: make(map[string]program)}
 }
 
 // truth evaluates an expression that must yield a bool.
@@ -169,22 +135,19 @@ func (e *evaluator) compile(expression string) program {
 	return p
 }
 
-func (e *evaluator) build(expression string) (p program) {
+func (e *evaluator) build(text string) (p program) {
 	defer func() {
 		if r := recover(); r != nil {
 			p = program{err: fmt.Errorf("expression cannot be compiled: %v", r)}
 		}
 	}()
-	if len(expression) > maxExpression {
-		return program{err: fmt.Errorf("expression is longer than %d bytes", maxExpression)}
-	}
 	env, err := e.environment()
 	if err != nil {
 		return program{err: &internalError{fmt.Errorf("set up CEL: %w", err)}}
 	}
-	ast, issues := env.Compile(expression)
-	if issues.Err() != nil {
-		return program{err: issues.Err()}
+	ast, err := expression.Compile(env, text)
+	if err != nil {
+		return program{err: err}
 	}
 	run, err := env.Program(ast, cel.CostLimit(perCallCost), cel.CostTracking(&library.CostEstimator{}),
 		cel.InterruptCheckFrequency(checkFrequency))

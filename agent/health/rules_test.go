@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/drover-io/drover/agent/health"
+	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -188,40 +189,46 @@ func TestConditions(t *testing.T) {
 	}
 }
 
-func TestEvaluate(t *testing.T) {
+func TestHold(t *testing.T) {
 	t.Parallel()
-	widget := func(phase string) string {
-		return `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"generation":2},"status":{"observedGeneration":2,"phase":"` + phase + `"}}`
-	}
-	rule := health.Rule{
-		Group: "example.com", Kind: "Widget", Failed: `object.status.phase == "Broken"`, Current: `object.status.phase == "Up"`,
-		Message: `"phase is " + object.status.phase`,
-	}
-	byPath := health.Rule{Group: "*", Kind: "*", JSONPath: ".status.phase", Value: "Up"}
+	const widget = `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"generation":2},"status":{"observedGeneration":2,"phase":"Going","n":3}}`
+	const stale = `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"generation":3},"status":{"observedGeneration":2,"phase":"Going"}}`
+	up := fleet.HealthRule{Name: "up", Expression: `object.status.phase == "Up"`, Message: "the widget is not up"}
+	soon := up
+	soon.Timeout = metav1.Duration{Duration: time.Minute}
+	many := fleet.HealthRule{Name: "many", Expression: "object.status.n > 2"}
+	few := fleet.HealthRule{Name: "few", Expression: "object.status.n > 5"}
+	broken := fleet.HealthRule{Name: "broken", Expression: "object.status.none > 5"}
+	now := time.Now()
 	for _, tt := range []struct {
 		name            string
-		rule            health.Rule
 		body            string
+		rules           []fleet.HealthRule
+		applied         time.Time
 		health, message string
 	}{
-		{"current", rule, widget("Up"), wire.HealthCurrent, ""},
-		{"failed", rule, widget("Broken"), wire.HealthFailed, "phase is Broken"},
-		{"neither", rule, widget("Going"), wire.HealthInProgress, "phase is Going"},
-		{"path current", byPath, widget("Up"), wire.HealthCurrent, ""},
-		{"path other", byPath, widget("Going"), wire.HealthInProgress, `.status.phase is not "Up"`},
-		{"error", rule, `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{}}`, wire.HealthUnknown, "no such key: status"},
-		{"old", rule, `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"generation":3},"status":{"observedGeneration":2,"phase":"Up"}}`, wire.HealthInProgress, "LatestGenerationNotObserved"},
-		{"deleted", rule, `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}`, wire.HealthTerminating, "being deleted"},
+		{"no rules", widget, nil, now, wire.HealthCurrent, ""},
+		{"met", widget, []fleet.HealthRule{many}, now, wire.HealthCurrent, ""},
+		{"not met", widget, []fleet.HealthRule{many, up}, now.Add(-time.Hour), wire.HealthInProgress, "the widget is not up"},
+		{"several not met", widget, []fleet.HealthRule{up, few}, now, wire.HealthInProgress, `the widget is not up: health rule "few" is not met`},
+		{"in time", widget, []fleet.HealthRule{soon}, now, wire.HealthInProgress, "the widget is not up"},
+		{"too late", widget, []fleet.HealthRule{few, soon}, now.Add(-time.Minute), wire.HealthFailed, "the widget is not up (for more than 1m0s)"},
+		{"since when is not known", widget, []fleet.HealthRule{soon}, time.Time{}, wire.HealthInProgress, "the widget is not up"},
+		{"error", widget, []fleet.HealthRule{up, broken}, now, wire.HealthUnknown, `health rule "broken": no such key: none`},
+		{"error, but late", widget, []fleet.HealthRule{soon, broken}, now.Add(-time.Hour), wire.HealthFailed, "the widget is not up (for more than 1m0s)"},
+		{"error on the way", stale, []fleet.HealthRule{broken}, now, wire.HealthInProgress, "LatestGenerationNotObserved"},
+		{"late and not seen", stale, []fleet.HealthRule{soon}, now.Add(-time.Hour), wire.HealthFailed, "the widget is not up (for more than 1m0s): LatestGenerationNotObserved"},
+		{"met on the way", stale, []fleet.HealthRule{{Name: "any", Expression: "true"}}, now, wire.HealthInProgress, "LatestGenerationNotObserved"},
+		{"deleted", `{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}`, []fleet.HealthRule{soon}, now.Add(-time.Hour), wire.HealthTerminating, "being deleted"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			u := object(t, tt.body)
-			if !tt.rule.Matches(u.GroupVersionKind()) {
-				t.Error("does not match")
-			}
-			got, message := health.New().Evaluate(tt.rule, u)
-			if got != tt.health || !strings.Contains(message, tt.message) {
-				t.Errorf("got %s %q, want %s %q", got, message, tt.health, tt.message)
+			u, j := object(t, tt.body), health.New()
+			var got wire.ManifestReport
+			j.Judge(u, nil, nil, &got)
+			j.Hold(u, tt.rules, tt.applied, &got)
+			if got.Health != tt.health || !strings.HasPrefix(got.HealthMessage, tt.message) || tt.message == "" && got.HealthMessage != "" {
+				t.Errorf("got %s %q, want %s %q", got.Health, got.HealthMessage, tt.health, tt.message)
 			}
 		})
 	}

@@ -53,7 +53,7 @@ func BuiltinRoles() []*rbacv1.ClusterRole {
 			"placementdecisions", "placementdecisions/status"),
 		rule(read, groupRegistry, "clusters", "clusters/status"),
 		rule(read, groupAddon, "clustermanagementaddons", "clustermanagementaddons/status", "managedclusteraddons", "managedclusteraddons/status"),
-		rule(read, fleet.Group, "clustermetrics", "addonversions", "addonversions/status", "addonrollouts", "addonrollouts/status",
+		rule(read, fleet.Group, "clustermetrics", "apilists", "addonversions", "addonversions/status", "addonrollouts", "addonrollouts/status",
 			"rolloutpolicies", "alertrules"),
 	}
 	operator := slices.Concat(viewer, []rbacv1.PolicyRule{
@@ -64,7 +64,7 @@ func BuiltinRoles() []*rbacv1.ClusterRole {
 		rule(append(slices.Clone(write), "deletecollection"), work.Group, "manifestworks"),
 		rule(read, work.Group, "manifestworks/status", "manifestworkreplicasets/status"),
 		rule(write, work.Group, "manifestworkreplicasets"),
-		rule(read, fleet.Group, "workrevisions"),
+		rule(read, fleet.Group, "workrevisions", "configrevisions"),
 		rule([]string{"create"}, fleet.Group, "bundles"),
 		rule(write, fleet.Group, "addonconfigs", "addonrollouts", "alertrules"),
 		rule([]string{"create", "patch"}, "", "events"),
@@ -72,6 +72,7 @@ func BuiltinRoles() []*rbacv1.ClusterRole {
 	author := slices.Concat(viewer, []rbacv1.PolicyRule{
 		rule(write, groupAddon, "clustermanagementaddons", "addontemplates", "addondeploymentconfigs"),
 		rule(write, fleet.Group, "addonversions", "addonconfigs", "rolloutpolicies"),
+		rule(read, fleet.Group, "configrevisions"),
 	})
 	approver := []rbacv1.PolicyRule{
 		rule(append(slices.Clone(write), "deletecollection"), fleet.Group, "jointokens"),

@@ -81,8 +81,8 @@
 //	                       read   managedclusters, managedclustersets, managedclustersetbindings, placements,
 //	                              placementdecisions, and clusters of clusterregistry.k8s.io, each with /status
 //	                       read   clustermanagementaddons, managedclusteraddons, each with /status
-//	                       read   clustermetrics, rolloutpolicies, alertrules, addonversions, addonrollouts, the
-//	                              last two with /status
+//	                       read   clustermetrics, apilists, rolloutpolicies, alertrules, addonversions,
+//	                              addonrollouts, the last two with /status
 //	                     Manifests of a ManifestWork may hold Secrets, and configurations of addons
 //	                     passwords: both take an operator.
 //	drover:operator      runs the fleet: drover:viewer, and

@@ -29,10 +29,35 @@ type bundle struct {
 	Size   int64 // bytes, uncompressed
 }
 
+// beside is what annotations add to the fields of a spec, so that the digest of
+// the content covers it. The zero value adds nothing.
+type beside struct {
+	bundle            bundle
+	health, protected []any // as JSON has them; nil for none
+}
+
+// besideOf reads annotations. That of the bundle is looked up.
+func (d *Delivery) besideOf(ctx context.Context, annotations map[string]string) (beside, error) {
+	b, err := d.bundleOf(ctx, annotations)
+	if err != nil {
+		return beside{}, err
+	}
+	out := beside{bundle: b}
+	for key, list := range map[string]*[]any{work.AnnotationHealthRules: &out.health, work.AnnotationProtected: &out.protected} {
+		if annotations[key] == "" {
+			continue
+		}
+		if err := utiljson.Unmarshal([]byte(annotations[key]), list); err != nil {
+			return beside{}, fmt.Errorf("decode annotation %s: %w", key, err)
+		}
+	}
+	return out, nil
+}
+
 // contentOf returns the spec of a stored work as canonical JSON: keys sorted,
-// so that the digest depends on what it says and not on who wrote it. A work with
-// a bundle has it named beside the fields of the spec.
-func contentOf(object []byte, b bundle) ([]byte, error) {
+// so that the digest depends on what it says and not on who wrote it. What
+// annotations add is beside the fields of the spec.
+func contentOf(object []byte, b beside) ([]byte, error) {
 	var w struct {
 		Spec json.RawMessage `json:"spec"`
 	}
@@ -42,7 +67,7 @@ func contentOf(object []byte, b bundle) ([]byte, error) {
 	return contentOfSpec(w.Spec, b)
 }
 
-func contentOfSpec(raw []byte, b bundle) ([]byte, error) {
+func contentOfSpec(raw []byte, b beside) ([]byte, error) {
 	if len(raw) == 0 {
 		raw = []byte("{}")
 	}
@@ -50,12 +75,20 @@ func contentOfSpec(raw []byte, b bundle) ([]byte, error) {
 	if err := utiljson.Unmarshal(raw, &spec); err != nil {
 		return nil, fmt.Errorf("decode spec: %w", err)
 	}
-	if b.Digest != "" {
+	if b.bundle.Digest != "" || len(b.health)+len(b.protected) > 0 {
 		fields, ok := spec.(map[string]any)
 		if !ok {
 			return nil, errors.New("decode spec: not an object")
 		}
-		fields["bundle"] = map[string]any{"digest": b.Digest, "size": b.Size}
+		if b.bundle.Digest != "" {
+			fields["bundle"] = map[string]any{"digest": b.bundle.Digest, "size": b.bundle.Size}
+		}
+		if len(b.health) > 0 {
+			fields["health"] = b.health
+		}
+		if len(b.protected) > 0 {
+			fields["protected"] = b.protected
+		}
 	}
 	out, err := json.Marshal(spec)
 	if err != nil {
@@ -176,7 +209,7 @@ func (d *Delivery) content(ctx context.Context, cluster, digest string) ([]byte,
 		if json.Unmarshal(e.Data, &w) != nil {
 			continue
 		}
-		b, err := d.bundleOf(ctx, w.Metadata.Annotations)
+		b, err := d.besideOf(ctx, w.Metadata.Annotations)
 		if err != nil {
 			continue
 		}

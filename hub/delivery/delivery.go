@@ -91,6 +91,8 @@ type entry struct {
 	item     wire.Item
 	bundle   string // digest
 	takeFrom string // names, separated by commas
+	// protected says that objects are protected beyond their kinds.
+	protected bool
 	// expires is when a finished work is deleted, in Unix seconds; 0: never.
 	expires int64
 }

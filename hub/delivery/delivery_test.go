@@ -28,19 +28,19 @@ func TestContentOf(t *testing.T) {
 		`{"status":{},"spec":{"b":{"y":[1,2],"x":true},"a":1}}`,
 		"{\"metadata\":{\"name\":\"n\"},\n \"spec\": {\"b\" : {\"y\":[1,\n2],\"x\":true},\"a\":1}}",
 	}
-	first, err := contentOf([]byte(same[0]), bundle{})
+	first, err := contentOf([]byte(same[0]), beside{})
 	if err != nil || string(first) != `{"a":1,"b":{"x":true,"y":[1,2]}}` {
 		t.Fatalf("%s, %v", first, err)
 	}
 	for _, s := range same {
-		if got, err := contentOf([]byte(s), bundle{}); err != nil || digestOf(got) != digestOf(first) {
+		if got, err := contentOf([]byte(s), beside{}); err != nil || digestOf(got) != digestOf(first) {
 			t.Errorf("%s gives %s, %v", s, got, err)
 		}
 	}
 	for _, other := range []string{
 		`{"spec":{"a":1,"b":{"x":true,"y":[2,1]}}}`, `{"spec":{"a":"1","b":{"x":true,"y":[1,2]}}}`, `{"spec":{}}`,
 	} {
-		if got, err := contentOf([]byte(other), bundle{}); err != nil || digestOf(got) == digestOf(first) {
+		if got, err := contentOf([]byte(other), beside{}); err != nil || digestOf(got) == digestOf(first) {
 			t.Errorf("%s gives the same digest, %v", other, err)
 		}
 	}
@@ -49,12 +49,12 @@ func TestContentOf(t *testing.T) {
 		{`{"spec":{"n":9007199254740993}}`, `{"n":9007199254740993}`},
 		{`{"spec":{"n":1.5,"s":"<&>"}}`, `{"n":1.5,"s":"\u003c\u0026\u003e"}`},
 	} {
-		if got, err := contentOf([]byte(tt.in), bundle{}); err != nil || string(got) != tt.want {
+		if got, err := contentOf([]byte(tt.in), beside{}); err != nil || string(got) != tt.want {
 			t.Errorf("%s gives %s, %v; want %s", tt.in, got, err, tt.want)
 		}
 	}
 	for _, bad := range []string{``, `[]`, `{"spec":`} {
-		if got, err := contentOf([]byte(bad), bundle{}); err == nil {
+		if got, err := contentOf([]byte(bad), beside{}); err == nil {
 			t.Errorf("%q gives %s", bad, got)
 		}
 	}
@@ -63,11 +63,11 @@ func TestContentOf(t *testing.T) {
 func FuzzContentOf(f *testing.F) {
 	f.Add([]byte(`{"spec":{"a":[1,{"b":null}]}}`))
 	f.Fuzz(func(t *testing.T, object []byte) {
-		once, err := contentOf(object, bundle{})
+		once, err := contentOf(object, beside{})
 		if err != nil {
 			return
 		}
-		again, err := contentOf(fmt.Appendf(nil, `{"spec":%s}`, once), bundle{})
+		again, err := contentOf(fmt.Appendf(nil, `{"spec":%s}`, once), beside{})
 		if err != nil || string(again) != string(once) {
 			t.Errorf("%s became %s, %v", once, again, err)
 		}

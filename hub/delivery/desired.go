@@ -44,7 +44,7 @@ func (d *Delivery) entryOf(ctx context.Context, ev store.Event) (e entry, ok boo
 	if err := json.Unmarshal(ev.Entry.Data, &w); err != nil {
 		return entry{}, false, fmt.Errorf("decode work: %w", err)
 	}
-	b, err := d.bundleOf(ctx, w.Metadata.Annotations)
+	b, err := d.besideOf(ctx, w.Metadata.Annotations)
 	if err != nil {
 		return entry{}, false, err
 	}
@@ -59,7 +59,7 @@ func (d *Delivery) entryOf(ctx context.Context, ev store.Event) (e entry, ok boo
 			Digest: digestOf(content), Deleting: !h.DeletionTimestamp.IsZero(), Complete: done,
 			Policy: policyOf(w.Metadata.Annotations),
 		},
-		bundle: b.Digest, takeFrom: strings.Join(names(w.Metadata.Annotations[work.AnnotationTakeFrom]), ","),
+		bundle: b.bundle.Digest, protected: len(b.protected) > 0, takeFrom: strings.Join(names(w.Metadata.Annotations[work.AnnotationTakeFrom]), ","),
 	}
 	if done && !e.item.Deleting {
 		e.expires = expiry(w.Spec, since)
@@ -157,6 +157,9 @@ func (x *desired) list(version int) []wire.Item {
 				continue
 			}
 			item.Policy = wire.Policy{}
+		}
+		if version < 3 && e.protected {
+			continue
 		}
 		item.Policy.TakeFrom = ""
 		if e.takeFrom != "" && version >= 2 {

@@ -127,7 +127,7 @@ func (d *Delivery) compare(ctx context.Context, c Change, cluster string) (wire.
 
 // diffRequest is the change in the form in which it would reach a cluster.
 func (d *Delivery) diffRequest(ctx context.Context, c Change, cluster string) (wire.DiffRequest, error) {
-	b, err := d.bundleOf(ctx, c.Annotations)
+	b, err := d.besideOf(ctx, c.Annotations)
 	if err != nil {
 		return wire.DiffRequest{}, err
 	}
@@ -144,7 +144,7 @@ func (d *Delivery) diffRequest(ctx context.Context, c Change, cluster string) (w
 	if x := d.clusters[cluster]; x != nil {
 		req.Policy.TakeFrom = x.uids(names(c.Annotations[work.AnnotationTakeFrom]))
 	}
-	d.lend(cluster, b.Digest, time.Now())
+	d.lend(cluster, b.bundle.Digest, time.Now())
 	return req, nil
 }
 

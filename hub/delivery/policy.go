@@ -52,6 +52,12 @@ func CheckAnnotations(name string, annotations map[string]string) field.ErrorLis
 	if v, ok := annotations[work.AnnotationBundle]; ok && !digestRE.MatchString(v) {
 		errs = append(errs, field.Invalid(at(work.AnnotationBundle), v, "want sha256: and 64 lower-case hexadecimal digits, as `drover bundle push` prints them"))
 	}
+	if v := annotations[work.AnnotationHealthRules]; v != "" {
+		errs = append(errs, checkHealthRules(at(work.AnnotationHealthRules), v)...)
+	}
+	if v := annotations[work.AnnotationProtected]; v != "" {
+		errs = append(errs, checkProtected(at(work.AnnotationProtected), v)...)
+	}
 	if v, ok := annotations[work.AnnotationTakeFrom]; ok {
 		for _, other := range names(v) {
 			switch {

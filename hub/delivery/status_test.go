@@ -262,7 +262,7 @@ func FuzzParseChange(f *testing.F) {
 		if err == nil && c.Name == "" {
 			t.Error("a work without a name")
 		}
-		if _, cerr := contentOfSpec(c.Spec, bundle{Digest: digestNo(1), Size: 1}); err == nil && cerr != nil && len(c.Spec) > 0 && c.Spec[0] == '{' {
+		if _, cerr := contentOfSpec(c.Spec, beside{bundle: bundle{Digest: digestNo(1), Size: 1}}); err == nil && cerr != nil && len(c.Spec) > 0 && c.Spec[0] == '{' {
 			t.Errorf("%s: %v", c.Spec, cerr)
 		}
 	})

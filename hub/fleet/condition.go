@@ -32,6 +32,8 @@ type view struct {
 	lost time.Time
 	// absent is set as long as nothing was heard of an agent since the hub started.
 	absent bool
+	// apis is the digest of what the cluster serves, once that is stored.
+	apis string
 	// overdue is set once the end of the grace period was seen.
 	overdue bool
 }
@@ -64,6 +66,9 @@ func apply(s *cluster.ManagedClusterStatus, v view, grace time.Duration, now tim
 		return
 	}
 	applyFacts(s, v.status)
+	if v.apis != "" {
+		s.Agent.APIs = v.apis
+	}
 	meta.SetStatusCondition(&s.Conditions, available(v.status))
 }
 
@@ -132,11 +137,9 @@ func applyFacts(s *cluster.ManagedClusterStatus, status *wire.Status) {
 	}
 	if k.Version != "" {
 		s.Version.Kubernetes = clip(k.Version, maxText)
-		setClaim(s, cluster.ClaimKubeVersion, s.Version.Kubernetes)
 	}
-	if k.ClusterUID != "" {
-		setClaim(s, cluster.ClaimID, clip(k.ClusterUID, maxText))
-	}
+	applyClaims(s, k)
+	applyNodes(s.Agent, k)
 	if len(k.Capacity) > 0 {
 		s.Capacity, s.Allocatable = quantities(k.Capacity), quantities(k.Allocatable)
 		s.Agent.Nodes, s.Agent.NodesReady = count(k.Nodes), count(k.NodesReady)

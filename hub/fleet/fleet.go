@@ -24,6 +24,7 @@ import (
 	"github.com/drover-io/drover/hub/broker"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/cluster"
+	fleetapi "github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/daemon"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -71,7 +72,11 @@ type Fleet struct {
 	cfg      Config
 	clusters store.Objects[cluster.ManagedCluster, *cluster.ManagedCluster]
 
+	lists store.Objects[fleetapi.APIList, *fleetapi.APIList]
+
 	mu        sync.Mutex
+	decoded   map[string][]string // lists of APIs by digest
+	added     map[string]int      // lists of APIs since the last sweep, by cluster
 	views     map[string]*view
 	connected int // views that are
 	dirty     map[string]bool
@@ -92,6 +97,7 @@ func New(cfg Config) *Fleet {
 	def(&cfg.StatusEvery, 60*time.Second)
 	return &Fleet{
 		cfg: cfg, clusters: store.Of[cluster.ManagedCluster](cfg.Store, cluster.Resource),
+		lists: store.Of[fleetapi.APIList](cfg.Store, fleetapi.ResourceAPILists), decoded: map[string][]string{}, added: map[string]int{},
 		views: map[string]*view{}, dirty: map[string]bool{}, kick: make(chan struct{}, 1),
 	}
 }
@@ -108,6 +114,10 @@ func (f *Fleet) Run(ctx context.Context) error {
 	g.Go("status", func(ctx context.Context) error {
 		return broker.Serve(ctx, f.cfg.Conn, wire.ServiceStatus, f.cfg.Log, f.status)
 	})
+	g.Go("apis", func(ctx context.Context) error {
+		return broker.Serve(ctx, f.cfg.Conn, wire.ServiceAPIs, f.cfg.Log, f.takeAPIs)
+	})
+	g.Go("unused lists", f.sweep)
 	g.Go("presence", f.watchPresence)
 	g.Go("specs", f.watchSpecs)
 	g.Go("writer", f.write)
@@ -143,9 +153,15 @@ func (f *Fleet) status(_ context.Context, name string, request []byte) *nats.Msg
 	f.mu.Lock()
 	v := f.view(name)
 	v.status, v.absent = &s, false
+	var missing bool
+	if k := s.Kubernetes; k != nil && k.APIs != "" && k.APIs != v.apis {
+		if missing = !f.known(k.APIs); !missing {
+			v.apis = k.APIs
+		}
+	}
 	f.mu.Unlock()
 	f.mark(name)
-	return broker.JSON(wire.Ack{})
+	return broker.JSON(wire.Ack{APIs: missing})
 }
 
 // view returns the view of a cluster; f.mu is held.

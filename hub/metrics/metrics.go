@@ -32,16 +32,19 @@ type Sample struct {
 
 // Metrics is the view.
 type Metrics struct {
-	js  jetstream.JetStream
-	log *zap.Logger
+	js     jetstream.JetStream
+	log    *zap.Logger
+	ranges chan struct{} // those being read
 
-	mu   sync.RWMutex
-	last map[string]Sample
+	mu    sync.RWMutex
+	last  map[string]Sample
+	works map[string]wire.WorksSample
+	warm  map[string]*warm
 }
 
 // New returns an empty view; Run fills it.
 func New(js jetstream.JetStream, log *zap.Logger) *Metrics {
-	return &Metrics{js: js, log: log, last: map[string]Sample{}}
+	return &Metrics{js: js, log: log, ranges: make(chan struct{}, maxRanges), last: map[string]Sample{}, works: map[string]wire.WorksSample{}, warm: map[string]*warm{}}
 }
 
 // Last returns the newest sample of a cluster.
@@ -54,6 +57,13 @@ func (m *Metrics) Last(cluster string) (Sample, bool) {
 
 // Run follows the stream until ctx ends. Trouble with metrics never ends it.
 func (m *Metrics) Run(ctx context.Context) error {
+	g := daemon.NewGroup(ctx)
+	g.Go("samples", m.followStream)
+	g.Go("works", m.followWorks)
+	return g.Wait()
+}
+
+func (m *Metrics) followStream(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if err := m.follow(ctx); ctx.Err() == nil {
 			m.log.Warn("following samples ended, starting over", zap.Error(err))
@@ -74,6 +84,9 @@ func (m *Metrics) follow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("consume %s: %w", broker.MetricsStream, err)
 	}
+	m.mu.Lock()
+	clear(m.warm) // samples may have been missed
+	m.mu.Unlock()
 	stop := context.AfterFunc(ctx, it.Stop)
 	defer stop()
 	defer it.Stop()
@@ -120,4 +133,5 @@ func (m *Metrics) take(subject string, data []byte) {
 		return
 	}
 	m.last[cluster] = s
+	m.keep(cluster, kind, data)
 }

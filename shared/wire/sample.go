@@ -40,3 +40,28 @@ type KubernetesSample struct {
 	// Usage comes from metrics.k8s.io; nil when the cluster does not serve it.
 	Usage map[string]string `json:"usage,omitempty"`
 }
+
+// MaxWorkSamples is how many works one WorksSample has at most.
+const MaxWorkSamples = 200
+
+// WorksSample is one measurement of the pods of works.
+type WorksSample struct {
+	Time time.Time `json:"time"`
+	// Works are those that have pods, by name; Total is how many there are, if more.
+	Works []WorkSample `json:"works,omitempty"`
+	Total int          `json:"total"`
+}
+
+// WorkSample is the pods that belong to one work, without those that succeeded: what
+// it applied, and what Kubernetes' own controllers made of that.
+type WorkSample struct {
+	Name     string `json:"name"`
+	Pods     int    `json:"pods"`
+	Ready    int    `json:"ready"`
+	Restarts int    `json:"restarts"` // of containers, since the pods exist
+	// CPU in cores and Memory in bytes are of the Measured pods, from metrics.k8s.io;
+	// nil when it is not served or knows none of them.
+	CPU      *float64 `json:"cpu,omitempty"`
+	Memory   *int64   `json:"memory,omitempty"`
+	Measured int      `json:"measured,omitempty"`
+}

@@ -23,7 +23,10 @@ import (
 //	1  hello, desired, content, status, report; samples; hint
 //	2  the desired state is signed and comes in pages, items carry a policy and
 //	   may name a bundle; reports carry drift, feedback, events and plans; diff
-const Version = 2
+//	3  content may carry health rules and protected patterns; the status has claims
+//	   and facts of nodes, and names the cluster's APIs, which are a service of their
+//	   own; samples of works
+const Version = 3
 
 // MinVersion is the oldest protocol version the hub still accepts.
 const MinVersion = 1
@@ -57,6 +60,7 @@ const (
 	ServiceStatus  = "status"
 	ServiceReport  = "report"
 	ServiceReports = "reports" // several at once, version 2
+	ServiceAPIs    = "apis"    // version 3
 )
 
 // DownDiff is the service of an agent that compares a change with the cluster by
@@ -75,6 +79,7 @@ func ReplyPrefix(cluster string) string { return UpPrefix(cluster) + "reply." }
 const (
 	SampleHost       = "host"
 	SampleKubernetes = "kubernetes"
+	SampleWorks      = "works" // version 3; the hub keeps the last one only
 )
 
 const prefix = "fm."
@@ -269,6 +274,23 @@ type KubernetesStatus struct {
 	Requests    map[string]string `json:"requests,omitempty"`
 	Nodes       int               `json:"nodes"`
 	NodesReady  int               `json:"nodesReady"`
+
+	// What follows is of version 3.
+
+	// Architectures, operating systems and container runtimes of the nodes, sorted,
+	// each at most MaxWords.
+	Architectures     []string `json:"architectures,omitempty"`
+	OperatingSystems  []string `json:"operatingSystems,omitempty"`
+	ContainerRuntimes []string `json:"containerRuntimes,omitempty"`
+	// Product and Platform are what the cluster seems to be and to run on, in the
+	// words of Open Cluster Management's claims; empty when nothing tells.
+	Product  string `json:"product,omitempty"`
+	Platform string `json:"platform,omitempty"`
+	// Claims are the ClusterClaims of the cluster, at most MaxClaims; nil when it has
+	// no such kind or they cannot be read.
+	Claims map[string]string `json:"claims"`
+	// APIs is the digest of what the cluster serves, see DigestAPIs.
+	APIs string `json:"apis,omitempty"`
 }
 
 // Ack answers Status and Report: the hub has stored it, or says why not.
@@ -276,4 +298,7 @@ type Ack struct {
 	Error string `json:"error,omitempty"`
 	// Retry is true when the same message may succeed later.
 	Retry bool `json:"retry,omitempty"`
+	// APIs, in the answer to a Status, asks for the list that it names: the hub does
+	// not have it. Version 3.
+	APIs bool `json:"apis,omitempty"`
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/drover-io/drover/agent/apply/fields"
+	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -108,6 +109,8 @@ func (c *Content) StrategyFor(id Identity, resource string) (Strategy, error) {
 type Rules struct {
 	Feedback   []work.FeedbackRule  `json:"feedback,omitempty"`
 	Conditions []work.ConditionRule `json:"conditions,omitempty"`
+	// Health are those of the addon for the object, not stored with each one.
+	Health []fleet.HealthRule `json:"-"`
 }
 
 // RulesFor returns the rules of the first config, for each feature, that matches.
@@ -125,7 +128,32 @@ func (c *Content) RulesFor(id Identity, resource string) Rules {
 			found.Conditions = config.ConditionRules
 		}
 	}
+	found.Health = HealthFor(c.Health, id)
 	return found
+}
+
+// HealthFor are the rules that are for an object.
+func HealthFor(rules []fleet.HealthRule, id Identity) []fleet.HealthRule {
+	var found []fleet.HealthRule
+	for i := range rules {
+		if covers(&rules[i].Object, id) {
+			found = append(found, rules[i])
+		}
+	}
+	return found
+}
+
+// Protects says that the work names the object as one not to be removed without
+// an explicit word.
+func (c *Content) Protects(id Identity) bool {
+	return slices.ContainsFunc(c.Protected, func(p fleet.ObjectPattern) bool { return covers(&p, id) })
+}
+
+// covers matches as ObjectPattern says.
+func covers(p *fleet.ObjectPattern, id Identity) bool {
+	like := func(pattern, value string) bool { return pattern == "" || pattern == value }
+	return like(p.Group, id.Group) && like(p.Kind, id.Kind) && like(p.Namespace, id.Namespace) &&
+		(p.Name == "*" || like(p.Name, id.Name))
 }
 
 // matches follows Open Cluster Management: "*" matches anything.

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	kjson "k8s.io/apimachinery/pkg/util/json"
 
+	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/work"
 )
 
@@ -29,6 +30,9 @@ type Content struct {
 	Delete    work.DeleteOption
 	Executor  string // user to impersonate; empty for the agent's own rights
 	Bundle    string // digest of the bundle, empty for none
+	// Health are the rules of the addon, and Protected what needs an explicit word.
+	Health    []fleet.HealthRule
+	Protected []fleet.ObjectPattern
 
 	configs []manifestConfig
 	blob    io.ReaderAt
@@ -70,7 +74,8 @@ func (c *Content) Object(m *Manifest) (*unstructured.Unstructured, error) {
 }
 
 // spec is the content document: the spec of a ManifestWork, and beside it the
-// bundle whose manifests follow those in workload.
+// bundle whose manifests follow those in workload, and what an addon says of the
+// health of its objects and of their removal.
 type spec struct {
 	Workload struct {
 		Manifests []json.RawMessage `json:"manifests"`
@@ -82,6 +87,8 @@ type spec struct {
 		Digest string `json:"digest"`
 		Size   int64  `json:"size"`
 	} `json:"bundle"`
+	Health    []fleet.HealthRule    `json:"health"`
+	Protected []fleet.ObjectPattern `json:"protected"`
 }
 
 type executor struct {
@@ -121,7 +128,7 @@ func Parse(data []byte) (*Content, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Content{configs: s.ManifestConfigs, Executor: user}
+	c := &Content{configs: s.ManifestConfigs, Executor: user, Health: s.Health, Protected: s.Protected}
 	if s.Bundle != nil {
 		c.Bundle = s.Bundle.Digest
 	}

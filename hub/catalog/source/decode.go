@@ -306,6 +306,8 @@ func at(file string, first int, err error) error {
 	for _, prefix := range []string{"error converting YAML to JSON: ", "error unmarshaling JSON: ", "yaml: ", "unmarshal errors:\n  "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n") // the first problem is enough
+	text = text[:min(len(text), 300)]
 	line := first
 	if m := lineRE.FindStringSubmatchIndex(text); m != nil {
 		if n, err := strconv.Atoi(text[m[2]:m[3]]); err == nil {

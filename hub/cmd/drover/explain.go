@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -56,41 +57,18 @@ the first step that is not done what it waits for and what to do.`,
 // explainAll explains a work or, when there is none of the name, an addon and all
 // works of it.
 func explainAll(ctx context.Context, hub *client.Client, cluster, name string) ([]fleet.Explanation, error) {
-	var e fleet.Explanation
-	err := hub.Get(ctx, explainPath(cluster, name), &e)
-	if err == nil {
-		return []fleet.Explanation{e}, nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return nil, err
-	}
-	addon, aerr := hub.Resource(addons()).Namespace(cluster).Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(aerr) {
+	var head fleet.Explanation
+	err := hub.Get(ctx, explainPath(cluster, name), &head)
+	if apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("cluster %s has neither a work nor an addon %q", cluster, name)
 	}
-	if aerr != nil {
-		return nil, aerr
-	}
-	var status struct {
-		Status struct {
-			Conditions []metav1.Condition `json:"conditions"`
-		} `json:"status"`
-	}
-	if err := into(map[string]any{"status": addon.Object["status"]}, &status); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	head := fleet.Explanation{Cluster: cluster, Name: name}
-	head.Lines = append(head.Lines, fleet.Evidence{
-		Stage: fleet.StageIntent, State: fleet.EvidenceInfo, Time: addon.GetCreationTimestamp().Time,
-		Text: fmt.Sprintf("addon %s is installed, generation %d", name, addon.GetGeneration()),
-	})
-	for _, c := range status.Status.Conditions {
-		head.Lines = append(head.Lines, fleet.Evidence{
-			Stage: fleet.StageHealth, State: fleet.EvidenceInfo, Time: c.LastTransitionTime.Time,
-			Text: fmt.Sprintf("%s is %s (%s): %s", c.Type, c.Status, c.Reason, c.Message),
-		})
-	}
 	out := []fleet.Explanation{head}
+	if !slices.ContainsFunc(head.Lines, func(l fleet.Evidence) bool { return l.Stage == fleet.StageWork }) {
+		return out, nil // of a work
+	}
 	list, err := hub.Resource(works()).Namespace(cluster).List(ctx, metav1.ListOptions{LabelSelector: labelAddon + "=" + name})
 	if err != nil {
 		return nil, err

@@ -117,6 +117,23 @@ func TestPrintTop(t *testing.T) {
 	golden(t, "top", out.Bytes())
 }
 
+func TestPrintAddOns(t *testing.T) {
+	t.Parallel()
+	cpu, memory := 0.125, int64(96<<20)
+	samples := []fleet.ClusterMetrics{
+		{ObjectMeta: metav1.ObjectMeta{Name: "none"}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "shop-1"}, AddOns: []fleet.AddOnUsage{
+			{Name: "cert-manager", Pods: 3, Ready: 3, Restarts: 1, CPU: &cpu, Memory: &memory, Measured: 2},
+			{Name: "not-measured", Pods: 1},
+		}},
+	}
+	var out bytes.Buffer
+	if err := printAddOns(&out, samples); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "top-addons", out.Bytes())
+}
+
 func TestBytesText(t *testing.T) {
 	t.Parallel()
 	for v, want := range map[float64]string{

@@ -79,7 +79,7 @@ kubectl works with the same credential: kubectl get managedclusters`,
 		{"join", "Let clusters join:", []*cobra.Command{g.tokenCommand(), g.requestsCommand(), g.approveCommand(), g.denyCommand()}},
 		{"fleet", "See the fleet:", []*cobra.Command{g.clustersCommand(), g.clusterCommand(), g.topCommand()}},
 		{"work", "Give clusters something to run:", []*cobra.Command{
-			g.applyCommand(), g.diffCommand(), g.worksCommand(), g.workCommand(), g.explainCommand(), g.undoCommand(), g.bundleCommand(),
+			g.applyCommand(), g.diffCommand(), g.worksCommand(), g.workCommand(), g.explainCommand(), g.undoCommand(), g.bundleCommand(), g.addonCommand(),
 		}},
 		{"people", "People and programs:", []*cobra.Command{
 			g.loginCommand(), g.logoutCommand(), g.authCommand(), g.dashboardCommand(), g.accessCommand(), g.sessionCommand(), g.auditCommand(),

@@ -23,19 +23,19 @@ import (
 )
 
 func (g *globals) topCommand() *cobra.Command {
-	var watch bool
+	var watch, addons bool
 	var interval time.Duration
 	c := &cobra.Command{
 		Use: "top", Short: "Load of every cluster and of the machine its agent runs on", Args: cobra.NoArgs,
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, _ []string) error {
 			if !watch {
-				return g.top(ctx, cmd, hub, cmd.OutOrStdout())
+				return g.top(ctx, cmd, hub, addons, cmd.OutOrStdout())
 			}
 			t := time.NewTicker(max(interval, time.Second))
 			defer t.Stop()
 			for {
 				var screen bytes.Buffer
-				if err := g.top(ctx, cmd, hub, &screen); err != nil {
+				if err := g.top(ctx, cmd, hub, addons, &screen); err != nil {
 					return err
 				}
 				// Home, the lines with each rest cleared, then clear what is below.
@@ -49,11 +49,12 @@ func (g *globals) topCommand() *cobra.Command {
 		}),
 	}
 	c.Flags().BoolVarP(&watch, "watch", "w", false, "keep showing, until interrupted")
+	c.Flags().BoolVar(&addons, "addons", false, "show the pods of every addon instead")
 	c.Flags().DurationVar(&interval, "interval", 2*time.Second, "of --watch")
 	return c
 }
 
-func (g *globals) top(ctx context.Context, cmd *cobra.Command, hub *client.Client, out io.Writer) error {
+func (g *globals) top(ctx context.Context, cmd *cobra.Command, hub *client.Client, addons bool, out io.Writer) error {
 	all, err := hub.Resource(metrics()).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
@@ -71,7 +72,27 @@ func (g *globals) top(ctx context.Context, cmd *cobra.Command, hub *client.Clien
 			return err
 		}
 	}
+	if addons {
+		return printAddOns(out, samples)
+	}
 	return printTop(out, samples, time.Now())
+}
+
+// printAddOns lays out what the pods of addons are and use. Usage of fewer pods than
+// there are says of how many it is.
+func printAddOns(out io.Writer, samples []fleet.ClusterMetrics) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "CLUSTER\tADDON\tPODS\tREADY\tRESTARTS\tCPU\tMEMORY\tMEASURED")
+	for i := range samples {
+		for _, a := range samples[i].AddOns {
+			cpu, memory, measured := "-", "-", "-"
+			if a.CPU != nil && a.Memory != nil {
+				cpu, memory, measured = cores(*a.CPU), bytesText(float64(*a.Memory)), fmt.Sprintf("%d of %d", a.Measured, a.Pods)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", cell(samples[i].Name), cell(a.Name), a.Pods, a.Ready, a.Restarts, cpu, memory, measured)
+		}
+	}
+	return w.Flush()
 }
 
 // printTop lays out the last samples. CPU and memory of a cluster are usage

@@ -90,3 +90,38 @@ const (
 	ReasonProbeUnavailable         = "ProbeUnavailable"
 	ReasonProbeAvailable           = "ProbeAvailable"
 )
+
+// What Drover adds to the conditions and keys of Open Cluster Management.
+const (
+	// ConditionHookCompleted says whether the hooks ran, of an addon that has some.
+	ConditionHookCompleted = "HookManifestCompleted"
+
+	ReasonWaitingForDependency = "WaitingForDependency" // of Progressing: another addon comes first
+	ReasonWaitingForDependents = "WaitingForDependents" // of Progressing: others need what is there
+	ReasonWaitingForTurn       = "WaitingForTurn"       // of Progressing: as many as may are on the way
+	ReasonWaitingForCluster    = "WaitingForCluster"    // of Progressing: it cannot be reached
+	ReasonDeleting             = "Deleting"             // of Progressing
+	ReasonConflict             = "Conflict"             // of Configured: another addon has the object
+	ReasonRequirementNotMet    = "RequirementNotMet"    // of Configured
+	ReasonHealthy              = "Healthy"              // of Degraded
+	ReasonUnhealthy            = "Unhealthy"            // of Degraded
+	ReasonHookCompleted        = "HookCompleted"
+	ReasonHookRunning          = "HookRunning"
+	ReasonHookFailed           = "HookFailed"
+	ReasonNilRegistration      = "NilRegistration" // of RegistrationApplied: it needs none
+
+	// AnnotationPlacement of a ManagedClusterAddOn that a placement made names it,
+	// as NAMESPACE/NAME. Without it the addon counts as made by hand.
+	AnnotationPlacement = "fleet.drover.io/addon-placement"
+	// AnnotationMaxInFlight of a ClusterManagementAddOn is on how many clusters it
+	// may be on the way at the same time.
+	AnnotationMaxInFlight = "fleet.drover.io/max-in-flight"
+	// AnnotationPostInstall marks a Job or Pod that runs once the objects are healthy.
+	AnnotationPostInstall = "fleet.drover.io/post-install"
+	// AnnotationResourceQuota of an AddOnVersion, or of the ManagedClusterAddOn over
+	// it, is the JSON of a ResourceQuota's spec.hard for the install namespace.
+	AnnotationResourceQuota = "fleet.drover.io/resource-quota"
+	// FinalizerRemoval of an addon, and of one on a cluster, keeps it until what
+	// belongs to it is removed in order.
+	FinalizerRemoval = "fleet.drover.io/addon-removal"
+)

@@ -36,6 +36,31 @@ type ManagedClusterAddOnStatus struct {
 	Namespace     string         `json:"namespace,omitempty"`
 	Registrations []Registration `json:"registrations,omitempty"`
 	HealthCheck   HealthCheck    `json:"healthCheck,omitzero"`
+	// Content is Drover's own addition.
+	Content *Content `json:"content,omitempty"`
+}
+
+// Content is what the addon is made of on the cluster.
+type Content struct {
+	AddOnVersion string `json:"addOnVersion,omitempty"` // name; empty for an addon made from a template
+	Version      string `json:"version,omitempty"`
+	Revision     int64  `json:"revision,omitempty"` // of the AddOnVersion
+	// Digest names the manifests that should run. It is written only for clusters
+	// that may change now, so it is the record of who is on the way.
+	Digest   string `json:"digest,omitempty"`
+	Objects  int32  `json:"objects,omitempty"`
+	Restarts int32  `json:"restarts,omitempty"` // below objects that are not ready
+	// LastApplied is what the cluster has taken over last, LastKnownGood what was
+	// healthy there last.
+	LastApplied   *AppliedContent `json:"lastApplied,omitempty"`
+	LastKnownGood *AppliedContent `json:"lastKnownGood,omitempty"`
+}
+
+// AppliedContent names manifests and where they come from.
+type AppliedContent struct {
+	Version  string `json:"version,omitempty"`
+	Revision int64  `json:"revision,omitempty"`
+	Digest   string `json:"digest,omitempty"`
 }
 
 // ObjectReference names an object on the hub.

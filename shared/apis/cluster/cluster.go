@@ -47,6 +47,8 @@ const (
 const (
 	ClaimID          = "id.k8s.io"
 	ClaimKubeVersion = "kubeversion.open-cluster-management.io"
+	ClaimPlatform    = "platform.open-cluster-management.io"
+	ClaimProduct     = "product.open-cluster-management.io"
 )
 
 // ManagedCluster is one managed Kubernetes cluster, and one agent identity.
@@ -119,4 +121,10 @@ type AgentStatus struct {
 	CertificateExpires *metav1.Time `json:"certificateExpires,omitempty"`
 	Nodes              int32        `json:"nodes,omitempty"`
 	NodesReady         int32        `json:"nodesReady,omitempty"`
+	// Architectures, OperatingSystems and ContainerRuntimes of the nodes, sorted.
+	Architectures     []string `json:"architectures,omitempty"`
+	OperatingSystems  []string `json:"operatingSystems,omitempty"`
+	ContainerRuntimes []string `json:"containerRuntimes,omitempty"`
+	// APIs is the digest of what the cluster serves: spec.digest of an APIList.
+	APIs string `json:"apis,omitempty"`
 }

@@ -16,6 +16,8 @@ const (
 	PathDiff = "/v1/diff"
 	// PathExplain + "/CLUSTER/NAME" answers an Explanation to GET.
 	PathExplain = "/v1/explain"
+	// PathSamples + "/CLUSTER?from=&step=" answers what was measured over time to GET.
+	PathSamples = "/v1/samples"
 )
 
 // MaxDiffClusters and MaxDiffWorks bound one DiffRequest.
@@ -107,4 +109,12 @@ const (
 	StageRemoval  = "removal"
 	StageDrift    = "drift"
 	StageHealth   = "health"
+
+	// Of an addon, between cluster and delivery.
+	StageVersion  = "version"
+	StageValues   = "values"
+	StageNeeds    = "needs"
+	StageConflict = "conflict"
+	StageGate     = "gate"
+	StageWork     = "work"
 )

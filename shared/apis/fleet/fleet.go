@@ -149,6 +149,21 @@ type ClusterMetrics struct {
 	Connected  bool                   `json:"connected"`
 	Host       *wire.HostSample       `json:"host,omitempty"`
 	Kubernetes *wire.KubernetesSample `json:"kubernetes,omitempty"`
+	// AddOns are the addons of the cluster that have pods, by name.
+	AddOns []AddOnUsage `json:"addOns,omitempty"`
+}
+
+// AddOnUsage is what the pods of one addon on one cluster are and use.
+type AddOnUsage struct {
+	Name     string `json:"name"`
+	Pods     int    `json:"pods"` // that did not succeed and end
+	Ready    int    `json:"ready"`
+	Restarts int    `json:"restarts"` // of containers, since the pods exist
+	// CPU in cores and Memory in bytes are of the Measured pods; absent when the
+	// cluster does not serve metrics.k8s.io.
+	CPU      *float64 `json:"cpu,omitempty"`
+	Memory   *int64   `json:"memory,omitempty"`
+	Measured int      `json:"measured,omitempty"`
 }
 
 // ClusterMetricsList is a list of ClusterMetrics.

@@ -59,6 +59,18 @@ type AddOnVersionSpec struct {
 	Manifests []runtime.RawExtension `json:"manifests,omitempty"`
 }
 
+// Content is what of the spec makes a new revision when it changes. Whether the
+// version may be installed, is the default, what may be upgraded to it, and what is
+// said about it for people can change without one.
+func (s *AddOnVersionSpec) Content() *AddOnVersionSpec {
+	out := *s
+	out.Active, out.Default, out.Channel, out.Description, out.Packages, out.Upgrade = nil, false, "", "", nil, nil
+	if out.Manager == "" {
+		out.Manager = ManagerManifests
+	}
+	return &out
+}
+
 // AddOnRange is an addon in a range of versions such as ">=1.2.0 <2.0.0", in any
 // when the range is empty.
 type AddOnRange struct {

@@ -58,6 +58,8 @@ func TestStructs(t *testing.T) {
 		fleet.ResourceSessions:                           fleet.Session{},
 		fleet.ResourceAgentIdentities:                    fleet.AgentIdentity{},
 		fleet.ResourceWorkRevisions:                      fleet.WorkRevision{},
+		fleet.ResourceConfigRevisions:                    fleet.ConfigRevision{},
+		fleet.ResourceAPILists:                           fleet.APIList{},
 		"events":                                         corev1.Event{},
 		"roles.rbac.authorization.k8s.io":                rbacv1.Role{},
 		"rolebindings.rbac.authorization.k8s.io":         rbacv1.RoleBinding{},

@@ -38,6 +38,29 @@ const (
 	// AnnotationBundle is the digest of a bundle whose manifests follow those in
 	// spec.workload.
 	AnnotationBundle = "fleet.drover.io/bundle"
+	// AnnotationHealthRules is a JSON list of health rules as spec.health of an
+	// AddOnVersion has them. An object that a rule is for counts as Current when it
+	// is so by kstatus and the rule's CEL expression over object is true. Until then
+	// it is InProgress, and from the rule's timeout on, counted from when the content
+	// was applied, Failed, with the rule's message; with no timeout it waits for
+	// good. An expression that cannot be evaluated makes an object that is Current
+	// by kstatus Unknown, with the error. The rules are part of the content that
+	// status.digest names.
+	AnnotationHealthRules = "fleet.drover.io/health-rules"
+	// AnnotationProtected is a JSON list of object patterns as spec.protected of an
+	// AddOnVersion has them. Like a Namespace, what they match is not removed before
+	// the plan of its removal is approved, also by content that does not name the
+	// pattern any more. An agent older than protocol version 3 does not get works
+	// with it: what it has of them stays as it is.
+	AnnotationProtected = "fleet.drover.io/protected"
+)
+
+// Limits of the annotations.
+const (
+	MaxHealthRules      = 64
+	MaxHealthRulesBytes = 32 << 10
+	MaxProtected        = 128
+	MaxProtectedBytes   = 16 << 10
 )
 
 // Annotations of a manifest inside a work.
