@@ -31,8 +31,8 @@ import (
 )
 
 const (
-	kubernetes = "v1.36.3"
-	namespace  = "addon-space"
+	kubernetesVersion = "v1.36.3"
+	namespace         = "addon-space"
 	// kustomizeCommand is the release of the command with the library that the hub
 	// links: sigs.k8s.io/kustomize/api v0.21.1.
 	kustomizeCommand = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.1"
@@ -48,8 +48,8 @@ func helmCommand(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// reference is what the addon's own tool makes of a folder.
-func (m material) reference(t *testing.T, dir string) []*unstructured.Unstructured {
+// reference is what the addon's own tool makes of a folder, for a namespace.
+func (m material) reference(t *testing.T, dir, namespace string) []*unstructured.Unstructured {
 	t.Helper()
 	var args []string
 	switch m.manager {
@@ -80,7 +80,7 @@ func (m material) reference(t *testing.T, dir string) []*unstructured.Unstructur
 		}
 		args = []string{
 			"run", helmCommand(t), "template", m.name, dir, "--namespace", namespace, "--include-crds", "--skip-tests",
-			"--kube-version", kubernetes, "--values", values,
+			"--kube-version", kubernetesVersion, "--values", values,
 		}
 	}
 	out, err := command(t.Context(), "", "go", args...)
@@ -195,12 +195,12 @@ func TestSameAsTheirOwnCommands(t *testing.T) {
 				}
 				got, err := renderer.Render(t.Context(), &catalog.Rendering{
 					AddOn: m.name, Version: r.version, Namespace: namespace, Content: content, Values: m.values,
-					Cluster: catalog.Facts{Name: "shop", Kubernetes: kubernetes},
+					Cluster: catalog.Facts{Name: "shop", Kubernetes: kubernetesVersion},
 				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				reference := m.reference(t, dir)
+				reference := m.reference(t, dir, namespace)
 				same(t, reference, slices.Concat(got.Objects, got.PostInstall, got.PreDelete))
 				t.Logf("%d objects, %d bytes of content", len(reference), len(packed))
 			})
