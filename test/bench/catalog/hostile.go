@@ -127,7 +127,7 @@ func (b *bench) hostile(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", q.what, err)
 		}
 		_, after := b.resident()
-		figure(fmt.Sprintf("%s (%d KB)", q.what, len(q.data)/1000), "%d after %v, highest RSS +%d MiB", refused.code, took.Round(time.Millisecond), (after-before)>>20)
+		figure(fmt.Sprintf("%s (%d bytes)", q.what, len(q.data)), "%d after %v, highest RSS +%d MiB", refused.code, took.Round(time.Millisecond), (after-before)>>20)
 	}
 	b.memory("RSS at the end")
 	return nil
