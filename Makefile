@@ -38,8 +38,12 @@ kubernetes: ## bin/kubetest, a real Kubernetes control plane for tests and the d
 openid: ## bin/openidtest, a real identity provider for tests
 	@test/openid/build.sh bin/openidtest
 
+.PHONY: registry
+registry: ## bin/registrytest, a real OCI registry for tests
+	@test/registry/build.sh bin/registrytest
+
 .PHONY: test
-test: kubernetes openid vet ## every test
+test: kubernetes openid registry vet ## every test
 	$(GOTEST) -race -timeout 25m $$($(GO) list -tags $(TAGS) ./... | grep -vFx "$$($(GO) list -tags $(TAGS) $(PROGRAMS) $(ECOSYSTEM))")
 	$(GOTEST) -timeout 25m $(PROGRAMS)
 

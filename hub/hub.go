@@ -347,3 +347,14 @@ func (p presence) Sessions() []fleet.Session {
 }
 
 func (p presence) Subscribe() (<-chan struct{}, func()) { return p.gateway.Subscribe() }
+
+// storedKinds tells the collector which kinds of objects there are.
+func storedKinds(a *api.API) func() []gc.Kind {
+	return func() []gc.Kind {
+		var out []gc.Kind
+		for _, k := range a.Stored() {
+			out = append(out, gc.Kind{GroupKind: k.GVK.GroupKind(), Resource: k.StoreResource(), Namespaced: k.Namespaced})
+		}
+		return out
+	}
+}

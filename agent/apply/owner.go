@@ -313,3 +313,14 @@ func (e *Engine) elsewhere(ctx context.Context, uid string, objects []object) (m
 	}
 	return owner, nil
 }
+
+// WorkOf names the work that an object belongs to; empty for none.
+func (e *Engine) WorkOf(group, kind, namespace, name string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	it := e.items[e.owners[manifest.Identity{Group: group, Kind: kind, Namespace: namespace, Name: name}]]
+	if it == nil {
+		return ""
+	}
+	return it.want.Name
+}

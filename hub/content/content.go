@@ -115,7 +115,7 @@ func object(digest string) (string, error) {
 // Info is what is known of a bundle.
 type Info struct {
 	Digest  string `json:"digest"`
-	Size    int64  `json:"size"` // bytes, uncompressed
+	Size    int64  `json:"size"`    // bytes, uncompressed
 	Objects int    `json:"objects"` // files, of an archive
 	// Stored is false when the bundle was there already.
 	Stored bool `json:"stored"`

@@ -108,7 +108,9 @@ func zipped(t testing.TB, data []byte) []byte {
 
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	file := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name, Size: 1, Mode: 0o644} }
+	file := func(name string) tar.Header {
+		return tar.Header{Typeflag: tar.TypeReg, Name: name, Size: 1, Mode: 0o644}
+	}
 	for name, tt := range map[string]struct {
 		data []byte
 		want string

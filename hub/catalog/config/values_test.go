@@ -346,3 +346,27 @@ func FuzzSchema(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkEvaluate: four layers over a schema with rules, as for one cluster.
+func BenchmarkEvaluate(b *testing.B) {
+	data, err := yaml.YAMLToJSON([]byte(loggingSchema))
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, errs := config.Compile(b.Context(), data, field.NewPath("s"))
+	if len(errs) > 0 {
+		b.Fatal(errs)
+	}
+	e := config.Evaluation{Schema: s, Layers: []config.Layer{
+		{Name: "version", Values: map[string]any{"domain": "example.com", "image": map[string]any{"tag": "v1"}}},
+		{Name: "addon", Values: map[string]any{"labels": map[string]any{"a": "b"}}},
+		{Name: "placement", Values: map[string]any{"outputs": []any{map[string]any{"url": "x"}}}},
+		{Name: "installed", Values: map[string]any{"replicas": int64(3)}},
+	}}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := config.Evaluate(b.Context(), e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

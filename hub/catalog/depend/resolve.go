@@ -85,17 +85,24 @@ type resolver struct {
 
 func (r *resolver) reach(open []string) {
 	r.movable = map[string]bool{}
+	for _, name := range open {
+		r.movable[name] = true
+	}
 	for len(open) > 0 {
 		name := open[0]
 		open = open[1:]
-		if r.movable[name] {
-			continue
-		}
-		r.movable[name] = true
-		for _, v := range append(slices.Clone(r.c.Versions(name)), r.installed[name]) {
-			for _, need := range v.Requires {
-				open = append(open, need.AddOn)
+		add := func(needs []Range) {
+			for _, need := range needs {
+				if !r.movable[need.AddOn] {
+					r.movable[need.AddOn] = true
+					open = append(open, need.AddOn)
+				}
 			}
+		}
+		add(r.installed[name].Requires)
+		of := r.c.Versions(name)
+		for i := range of {
+			add(of[i].Requires)
 		}
 	}
 }

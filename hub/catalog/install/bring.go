@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -94,7 +95,7 @@ func (s *state) remake(ctx context.Context, d *dish, m *material) *material {
 		m = s.cfg.Resolver.Resolve(ctx, s.query(d))
 	}
 	if m.problem != nil || m.digest != d.target.digest {
-		d.stale = true
+		d.stale, d.again = true, time.Now()
 		return nil
 	}
 	return m

@@ -50,7 +50,7 @@ func clusterStateOf(mc *cluster.ManagedCluster) *clusterState {
 	c := &clusterState{
 		digest: factsDigest(mc), available: meta.FindStatusCondition(mc.Status.Conditions, cluster.ConditionAvailable),
 		copied: map[string]string{}, labels: map[string]string{}, deleting: mc.DeletionTimestamp != nil,
-		noInstall: mc.Annotations[addon.AnnotationNoInstall] == "true",
+		noInstall: strings.EqualFold(mc.Annotations[addon.AnnotationNoInstall], "true"),
 	}
 	for k, v := range mc.Annotations {
 		if strings.HasPrefix(k, addon.Group) && k != addon.AnnotationNoInstall {

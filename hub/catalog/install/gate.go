@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/drover-io/drover/shared/apis/addon"
 )
@@ -14,6 +15,10 @@ import (
 // DefaultMaxInFlight is on how many clusters an addon may be on the way at the same
 // time, unless its annotation says otherwise.
 const DefaultMaxInFlight = 50
+
+// holdFor is how long a cluster that does not get well counts as being on the way:
+// one that hangs does not hold all others up.
+const holdFor = 10 * time.Minute
 
 // Phase is how far an addon is on one cluster.
 type Phase int

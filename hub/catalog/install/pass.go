@@ -45,8 +45,11 @@ func (s *state) pass(ctx context.Context, now time.Time) (next time.Time) {
 	for _, d := range due {
 		s.judge(d)
 		touched[d.addon] = true
+		if end := d.held(); d.phase == Running && now.Before(end) {
+			d.again = earlier(d.again, end)
+		}
 	}
-	passed := s.open(touched)
+	passed := s.open(touched, now)
 	for d := range passed {
 		if !slices.Contains(due, d) {
 			due = append(due, d)
@@ -213,7 +216,7 @@ func (s *state) progress(d *dish, w *workState) Phase {
 }
 
 // open asks the gate, for each of these addons, who may change now.
-func (s *state) open(addons map[string]bool) map[*dish]bool {
+func (s *state) open(addons map[string]bool, now time.Time) map[*dish]bool {
 	passed := map[*dish]bool{}
 	for name := range addons {
 		r := s.recipes[name]
@@ -231,6 +234,9 @@ func (s *state) open(addons map[string]bool) map[*dish]bool {
 			if d.target == nil && underWay(d.obj) {
 				m.Phase = Running // not looked at since the start
 			}
+			if end := d.held(); m.Phase == Running && !end.IsZero() && !now.Before(end) {
+				m.Phase = Settled
+			}
 			members = append(members, m)
 		}
 		for _, c := range Next(members, MaxInFlight(r.obj.Annotations)) {
@@ -238,6 +244,15 @@ func (s *state) open(addons map[string]bool) map[*dish]bool {
 		}
 	}
 	return passed
+}
+
+// held is until when a dish counts as being on its way, if it is.
+func (d *dish) held() time.Time {
+	c := d.obj.Status.Content
+	if c == nil || c.Since == nil {
+		return time.Time{}
+	}
+	return c.Since.Add(holdFor)
 }
 
 // underWay says whether the status speaks of a change that is not through.

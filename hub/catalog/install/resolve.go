@@ -432,7 +432,9 @@ func (x *resolving) configure() error {
 		if err != nil {
 			return err
 		}
-		x.m.refs = append(x.m.refs, reference(ref.Config, hash))
+		known := reference(ref.Config, hash)
+		known.LastObservedGeneration = entry.Header.Generation
+		x.m.refs = append(x.m.refs, known)
 		switch ref.ConfigGroupResource {
 		case config.ValuesKind():
 			c, err := x.configs.Decode(entry)
@@ -516,8 +518,12 @@ func (r *Resolver) ConfigsOf(cma *addon.ClusterManagementAddOn, placement *addon
 	return out
 }
 
-// inRange says whether a version is in a range; what cannot be read is in none.
+// inRange says whether a version is in a range; what cannot be read is in none. An
+// addon without a version is in the empty range.
 func inRange(text, version string) bool {
+	if text == "" {
+		return true
+	}
 	r, err := versions.ParseRange(text)
 	if err != nil {
 		return false

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -36,12 +37,13 @@ type teller struct {
 	deploy     *workState
 	next       *addon.ManagedClusterAddOnStatus
 	generation int64
+	now        time.Time
 }
 
 func (s *state) teller(d *dish) *teller {
 	return &teller{
 		s: s, d: d, t: d.target, deploy: s.works[workKey(d.cluster, deployName(d.addon))],
-		next: copyStatus(&d.obj.Status), generation: d.obj.Generation,
+		next: copyStatus(&d.obj.Status), generation: d.obj.Generation, now: time.Now(),
 	}
 }
 
@@ -81,6 +83,7 @@ func (x *teller) admit() {
 	}
 	x.next.ConfigReferences = refs
 	c := &addon.Content{AddOnVersion: t.object, Version: t.version, Revision: t.revision, Digest: t.digest, Objects: int32(t.objects)} //nolint:gosec // bounded by the renderer
+	c.Since = &metav1.Time{Time: x.now.UTC().Truncate(time.Second)}
 	if was := x.next.Content; was != nil {
 		c.LastApplied, c.LastKnownGood, c.Restarts = was.LastApplied, was.LastKnownGood, was.Restarts
 	}
@@ -121,6 +124,11 @@ func (x *teller) observe() {
 	c.Restarts = w.restarts
 	if x.t.digest == c.Digest {
 		c.AddOnVersion, c.Version, c.Revision = x.t.object, x.t.version, x.t.revision
+		for i := range n.ConfigReferences {
+			if i < len(x.t.refs) {
+				n.ConfigReferences[i].LastObservedGeneration = x.t.refs[i].LastObservedGeneration
+			}
+		}
 	}
 	if w.content != c.Digest || !w.intact || w.deleting || !w.is(work.ConditionApplied, metav1.ConditionTrue) || !w.is(work.ConditionAvailable, metav1.ConditionTrue) {
 		return

@@ -299,7 +299,7 @@ func TestRefused(t *testing.T) {
 		"kubernetes":            {chart("a: b", "Chart.yaml", "name: c\nversion: 1.0.0\napiVersion: v2\nkubeVersion: <1.30.0\n"), "Chart.yaml: kubeVersion <1.30.0: the cluster has Kubernetes v1.36.3"},
 		"library":               {chart("a: b", "Chart.yaml", "name: c\nversion: 1.0.0\napiVersion: v2\ntype: library\n"), "a chart of type library cannot be installed"},
 		"nothing":               {chart("# nothing"), "it renders to no objects at all"},
-		"twice":                 {chart("{{ range until 2 }}\n---\n"+fmt.Sprintf(configMap, "x", "")+"{{ end }}"), "c/templates/a.yaml:9: ConfigMap shop-system/x is there twice, first in c/templates/a.yaml:3"},
+		"twice":                 {chart("{{ range until 2 }}\n---\n" + fmt.Sprintf(configMap, "x", "") + "{{ end }}"), "c/templates/a.yaml:9: ConfigMap shop-system/x is there twice, first in c/templates/a.yaml:3"},
 		"number as label":       {chart("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, labels: {a: 1}}"), `c/templates/a.yaml:1: ConfigMap: metadata.labels["a"] is 1: put it in quotes`},
 		"hook of no job":        {files("a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x, annotations: {fleet.drover.io/post-install: \"\"}}"), "a.yaml:1: ConfigMap x cannot be a hook"},
 		"remote base":           {files("kustomization.yaml", "resources: [\"https://example.org/x.yaml\"]"), "kustomization.yaml: resources: https://example.org/x.yaml is not in the bundle"},

@@ -60,10 +60,12 @@ type installing struct {
 	withDependencies bool
 	failed           int
 	touched          []string // clusters, to be waited for
+	// written are the generations of the AddOnConfigs that were written, by cluster.
+	written map[string]int64
 }
 
 func (g *globals) addOnInstallCommand() *cobra.Command {
-	i := &installing{globals: g}
+	i := &installing{globals: g, written: map[string]int64{}}
 	var file string
 	var sets []string
 	var dryRun, wait bool
@@ -261,11 +263,14 @@ func (i *installing) putValues(ctx context.Context, cluster, addOn string, value
 	for {
 		have, err := resource.Get(ctx, addOn, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
-			_, err = resource.Create(ctx, &unstructured.Unstructured{Object: map[string]any{
+			have, err = resource.Create(ctx, &unstructured.Unstructured{Object: map[string]any{
 				"apiVersion": fleet.Group + "/" + fleet.Version, "kind": fleet.KindAddOnConfig,
 				"metadata": map[string]any{"name": addOn, "namespace": cluster},
 				"spec":     map[string]any{"addOn": addOn, "values": values},
 			}}, metav1.CreateOptions{})
+			if err == nil {
+				i.written[cluster] = have.GetGeneration()
+			}
 			return err
 		}
 		if err != nil {
@@ -278,9 +283,12 @@ func (i *installing) putValues(ctx context.Context, cluster, addOn string, value
 		}
 		old, _ := spec["values"].(map[string]any)
 		spec["values"] = merge(old, values)
-		_, err = resource.Update(ctx, have, metav1.UpdateOptions{})
+		have, err = resource.Update(ctx, have, metav1.UpdateOptions{})
 		if apierrors.IsConflict(err) && ctx.Err() == nil {
 			continue
+		}
+		if err == nil {
+			i.written[cluster] = have.GetGeneration()
 		}
 		return err
 	}
@@ -360,11 +368,22 @@ type stand struct {
 	done, failed bool
 }
 
-// standOf reads the status, which speaks of the present generation or not at all.
-func standOf(a *addon.ManagedClusterAddOn) stand {
+// standOf reads the status, which speaks of the present generation, and of at least
+// that generation of the AddOnConfig of the addon's name, or not at all.
+func standOf(a *addon.ManagedClusterAddOn, config int64) stand {
 	progressing := meta.FindStatusCondition(a.Status.Conditions, addon.ConditionProgressing)
 	if progressing == nil || progressing.ObservedGeneration < a.Generation {
 		return stand{text: "the hub has not looked at it yet"}
+	}
+	if config > 0 && !slices.ContainsFunc(a.Status.ConfigReferences, func(r addon.ConfigReference) bool {
+		return r.Resource == addOnConfigs().Resource && r.DesiredConfig != nil && r.DesiredConfig.Namespace == a.Namespace &&
+			r.DesiredConfig.Name == a.Name && r.LastObservedGeneration >= config
+	}) {
+		text := "the new values are not let through yet"
+		if c := meta.FindStatusCondition(a.Status.Conditions, addon.ConditionConfigured); c != nil && c.Status == metav1.ConditionFalse {
+			text += ": " + c.Message
+		}
+		return stand{text: text}
 	}
 	if c := meta.FindStatusCondition(a.Status.Conditions, addon.ConditionConfigured); c != nil && c.Status == metav1.ConditionFalse {
 		return stand{text: c.Message, failed: true}
@@ -446,5 +465,5 @@ func (i *installing) stand(ctx context.Context, cluster string) (stand, error) {
 	if err := into(obj.Object, &a); err != nil {
 		return stand{}, err
 	}
-	return standOf(&a), nil
+	return standOf(&a, i.written[cluster]), nil
 }

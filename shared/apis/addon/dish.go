@@ -47,9 +47,10 @@ type Content struct {
 	Revision     int64  `json:"revision,omitempty"` // of the AddOnVersion
 	// Digest names the manifests that should run. It is written only for clusters
 	// that may change now, so it is the record of who is on the way.
-	Digest   string `json:"digest,omitempty"`
-	Objects  int32  `json:"objects,omitempty"`
-	Restarts int32  `json:"restarts,omitempty"` // below objects that are not ready
+	Digest   string       `json:"digest,omitempty"`
+	Since    *metav1.Time `json:"since,omitempty"` // when that was
+	Objects  int32        `json:"objects,omitempty"`
+	Restarts int32        `json:"restarts,omitempty"` // below objects that are not ready
 	// LastApplied is what the cluster has taken over last, LastKnownGood what was
 	// healthy there last.
 	LastApplied   *AppliedContent `json:"lastApplied,omitempty"`
