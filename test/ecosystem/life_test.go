@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -40,7 +41,6 @@ const patience = 4 * time.Minute
 
 // world is a hub, and a Kubernetes with an agent.
 type world struct {
-	t       *testing.T
 	hub     *local.Hub
 	objects dynamic.Interface
 	mapper  *restmapper.DeferredDiscoveryRESTMapper
@@ -74,8 +74,14 @@ func newWorld(t *testing.T) *world {
 	if err := hub.Available(t.Context(), "shop", agent); err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, hub: hub}
+	w := &world{hub: hub}
 	typed, err := kubernetes.NewForConfig(cluster.RESTConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// what these addons ask for, and the fake node lacks
+	_, err = typed.CoreV1().Nodes().Patch(t.Context(), "node-0", types.MergePatchType,
+		[]byte(`{"status":{"capacity":{"ephemeral-storage":"100Gi"},"allocatable":{"ephemeral-storage":"100Gi"}}}`), metav1.PatchOptions{}, "status")
 	if err != nil {
 		t.Fatal(err)
 	}
