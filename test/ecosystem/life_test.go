@@ -182,6 +182,25 @@ func (w *world) runs(t *testing.T, what string, want []*unstructured.Unstructure
 	}
 }
 
+// served checks that the cluster serves a kind of the addon's.
+func (w *world) served(t *testing.T, name string) {
+	t.Helper()
+	definition := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": map[string]any{"name": name},
+	}}
+	got := w.live(t, definition)
+	if got == nil {
+		t.Fatalf("no definition %s", name)
+	}
+	list, _, _ := unstructured.NestedSlice(got.Object, "status", "conditions")
+	for _, c := range list {
+		if m, ok := c.(map[string]any); ok && m["type"] == "Established" && m["status"] == "True" {
+			return
+		}
+	}
+	t.Errorf("%s is not served: %v", name, list)
+}
+
 // gone waits until none of the objects is left.
 func (w *world) gone(t *testing.T, list []*unstructured.Unstructured) {
 	t.Helper()
@@ -235,7 +254,7 @@ func (w *world) life(t *testing.T, m material) {
 	w.install(t, older)
 	w.runs(t, "installed", content[0])
 	if m.custom != "" {
-		w.drover(t, "addon", "show", older)
+		w.served(t, m.custom)
 	}
 
 	if m.manager == fleet.ManagerHelm {
@@ -306,7 +325,7 @@ func (w *world) install(t *testing.T, version string, more ...string) {
 	}
 }
 
-// configure scales the workloads by a value, and takes the configuration back.
+// configure labels the pods by a value, changes that, and takes the change back.
 func (w *world) configure(t *testing.T, m material, version string, content []*unstructured.Unstructured) {
 	t.Helper()
 	var deployment *unstructured.Unstructured
