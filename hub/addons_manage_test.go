@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -226,6 +227,9 @@ func TestManagement(t *testing.T) {
 	missing := "sha256:" + strings.Repeat("0", 64)
 	m.expect(admin, "POST", versions, strings.Replace(register("orphan", "1.0", ""), one, missing, 1), 404, "Image not found.")
 	m.expect(admin, "POST", versions, strings.Replace(register("orphan", "1.0", ""), one, "154b350d-4d86-4214-9067-9c54b230c0da", 1), 404, "Image not found.")
+	registry := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(registry.Close)
+	m.expect(admin, "POST", versions, strings.Replace(register("orphan", "1.0", ""), one, strings.TrimPrefix(registry.URL, "http://")+"/mysql@"+missing, 1), 404, "Image not found.")
 	m.expect(admin, "GET", public+"/orphan", "", 404, "Datastore not found.")
 	m.expect(admin, "POST", versions, register("mysql", "5.6.1", `,"active":false,"default":true`), 400, "version.default")
 	m.expect(admin, "POST", versions, register("mysql", "5.6.1", `,"colour":"red"`), 400, `"version.colour"`)
@@ -366,6 +370,7 @@ func TestManagement(t *testing.T) {
 	m.expect(admin, "DELETE", versions+"/vertica-7.1.0", "", 202, "") // the default, but there is no other
 	m.expect(admin, "GET", public+"/vertica", "", 200, "")
 	m.expect(admin, "DELETE", "/v1.0/admin/mgmt/datastores/vertica", "", 202, "")
+	until(t, "the datastore is gone", func() bool { return m.do(admin, "GET", public+"/vertica", "").code == 404 })
 	m.expect(admin, "DELETE", "/v1.0/admin/mgmt/datastores/vertica", "", 404, "Datastore not found.")
 	m.expect(admin, "GET", public+"/vertica/versions", "", 404, "Datastore not found.")
 

@@ -116,8 +116,11 @@ func fieldName(path string) string {
 	return rest
 }
 
-// noSuchBundle is how the catalog says that an image does not exist.
-const noSuchBundle = "no such bundle"
+// How the catalog says that an image does not exist: here, and in a registry.
+const (
+	noSuchBundle   = "no such bundle"
+	noSuchArtifact = ": not found"
+)
 
 // missesImage says whether a refusal is about an image that does not exist.
 func missesImage(d *metav1.StatusDetails) bool {
@@ -125,7 +128,8 @@ func missesImage(d *metav1.StatusDetails) bool {
 		return false
 	}
 	for _, c := range d.Causes {
-		if c.Field == "spec.image" && (c.Type == metav1.CauseTypeFieldValueNotFound || strings.Contains(c.Message, noSuchBundle)) {
+		if c.Field == "spec.image" && (c.Type == metav1.CauseTypeFieldValueNotFound ||
+			strings.Contains(c.Message, noSuchBundle) || strings.HasSuffix(c.Message, noSuchArtifact)) {
 			return true
 		}
 	}
