@@ -13,14 +13,13 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-
-	"go.uber.org/zap"
 
 	"github.com/drover-io/drover/hub/api"
 	"github.com/drover-io/drover/hub/catalog"
@@ -32,6 +31,7 @@ import (
 	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/delivery"
 	"github.com/drover-io/drover/hub/explain"
+	inventory "github.com/drover-io/drover/hub/fleet"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
@@ -375,4 +375,28 @@ func (c recipeRules) admit(ctx context.Context, r *api.Admission) error {
 		return install.CheckMaxInFlight(text)
 	}
 	return nil
+}
+
+// clusterFacts gives the catalog what the hub knows of its clusters.
+type clusterFacts struct {
+	fleet interface {
+		Facts(cluster string) (inventory.Facts, error)
+	}
+}
+
+// Facts returns what is known of a cluster; store.ErrNotFound.
+func (c clusterFacts) Facts(name string) (catalog.Facts, error) {
+	f, err := c.fleet.Facts(name)
+	if err != nil {
+		return catalog.Facts{}, err
+	}
+	return catalog.Facts{
+		Name: f.Name, Labels: f.Labels, Claims: f.Claims, Kubernetes: f.Kubernetes, APIs: f.APIs,
+		Nodes: f.Nodes, Architectures: f.Architectures, Allocatable: f.Allocatable,
+	}, nil
+}
+
+// admitAPIList refuses to change what only the hub knows.
+func admitAPIList(context.Context, *api.Admission) error {
+	return hubsOwn("apilists", "an APIList")
 }

@@ -16,12 +16,15 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/drover-io/drover/hub/api"
+	"github.com/drover-io/drover/hub/catalog/config"
 	"github.com/drover-io/drover/hub/catalog/oci"
 	"github.com/drover-io/drover/hub/catalog/publish"
 	"github.com/drover-io/drover/hub/catalog/render"
+	"github.com/drover-io/drover/hub/catalog/revision"
 	"github.com/drover-io/drover/hub/content"
 	"github.com/drover-io/drover/hub/registry"
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/fleet"
 )
 
@@ -70,7 +73,7 @@ func (s catalogStore) Update(ctx context.Context, key store.Key, data []byte, re
 }
 
 // withCatalog adds the rules of the catalog to the hooks.
-func withCatalog(p *publish.Publisher, base map[string]api.Hook) map[string]api.Hook {
+func withCatalog(p *publish.Publisher, h *revision.History, base map[string]api.Hook) map[string]api.Hook {
 	base[fleet.ResourceAddOnVersions] = hookFunc(func(ctx context.Context, r *api.Admission) error {
 		switch r.Operation {
 		case api.UpdateStatus:
@@ -82,7 +85,13 @@ func withCatalog(p *publish.Publisher, base map[string]api.Hook) map[string]api.
 				return nil
 			}
 		}
-		return p.Admit(ctx, r.Object, r.Old, r.Warn)
+		if err := p.Admit(ctx, r.Object, r.Old, r.Warn); err != nil || r.DryRun {
+			return err
+		}
+		h.Expect(addon.Config{
+			ConfigGroupResource: config.VersionKind(), ConfigReferent: addon.ConfigReferent{Name: nameIn(r.Object)},
+		}, r.Object, r.User.GetName())
+		return nil
 	})
 	return base
 }

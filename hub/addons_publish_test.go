@@ -77,7 +77,7 @@ func TestPublish(t *testing.T) {
 	}
 	for what, tt := range map[string]struct{ more, want string }{
 		"a template that is broken":       {"protected: [], description: x, health: [{name: a, object: {name: '*'}, expression: 'object.('}],", "spec.health[0].expression"},
-		"a schema nothing fits":           {"configSchema: {type: object, properties: {level: {type: string, minLength: 9, maxLength: 3}}},", "no value fits"},
+		"a schema nothing fits":           {"configSchema: {type: object, properties: {level: {type: string, minLength: 9, maxLength: 3}}},", "is more than maxLength"},
 		"a schema that is none":           {"configSchema: {type: strin},", "spec.configSchema"},
 		"values that do not fit":          {"configSchema: {type: object, properties: {level: {type: integer}}},", "spec.values.level"},
 		"a rule that does not compile":    {"configSchema: {type: object, properties: {level: {type: string}}, x-kubernetes-validations: [{rule: 'self.lvl == 1'}]},", "undefined field 'lvl'"},
@@ -183,16 +183,16 @@ func TestVersionInUse(t *testing.T) {
 	if _, err := c.Resource(versions()).Create(ctx, version(t, "a", "1.0.0", ""), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	user := object(t, `{apiVersion: addon.open-cluster-management.io/v1beta1, kind: ClusterManagementAddOn, metadata: {name: other},
-		spec: {defaultConfigs: [{group: fleet.drover.io, resource: addonversions, name: a-1.0.0}]}}`)
-	if _, err := c.Resource(recipes()).Create(ctx, user, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
+	name := func(configs string) {
+		t.Helper()
+		if _, err := patch(t, c, recipes(), "a", "{spec: {defaultConfigs: "+configs+"}}"); err != nil {
+			t.Fatal(err)
+		}
 	}
+	name("[{group: fleet.drover.io, resource: addonversions, name: a-1.0.0}]")
 	err := c.Resource(versions()).Delete(ctx, "a-1.0.0", metav1.DeleteOptions{})
-	refused(t, "a version in use", err, apierrors.IsConflict, "in use by ClusterManagementAddOn other")
-	if err := c.Resource(recipes()).Delete(ctx, "other", metav1.DeleteOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	refused(t, "a version in use", err, apierrors.IsConflict, "in use by ClusterManagementAddOn a")
+	name("null")
 	until(t, "the version is gone", func() bool {
 		return c.Resource(versions()).Delete(ctx, "a-1.0.0", metav1.DeleteOptions{}) == nil
 	})

@@ -217,7 +217,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		return err
 	}
 	p.api, err = api.New(api.Config{
-		Store: catalogStore{registry.Store{Store: p.store}, p.publisher}, Kinds: kinds, Hooks: withRegistry(p.roles, p.store, withPermissions(p.roles, withCatalog(p.publisher, hooks(p)))), Version: daemon.Version(), Log: h.log.Named("api"),
+		Store: catalogStore{registry.Store{Store: p.store}, p.publisher}, Kinds: kinds, Hooks: withRegistry(p.roles, p.store, withPermissions(p.roles, withCatalog(p.publisher, p.history, hooks(p)))), Version: daemon.Version(), Log: h.log.Named("api"),
 		Virtual: map[schema.GroupVersionResource]api.Provider{
 			{Group: fleetapi.Group, Version: fleetapi.Version, Resource: "clustermetrics"}: &metricsProvider{p},
 		},

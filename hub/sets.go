@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -143,4 +144,19 @@ func taintNew(obj map[string]any) {
 		}
 	}
 	spec["taints"] = append(list, map[string]any{"key": cluster.TaintUnreachable, "effect": "NoSelect"})
+}
+
+// selectSet: who may look into a set of some name must not see more by giving it
+// another selector. So to select by labels needs the sight of all clusters.
+func (p *permissions) selectSet(ctx context.Context, r *api.Admission) error {
+	if r.Object == nil || r.Operation == api.UpdateStatus {
+		return nil
+	}
+	selector := at(r.Object, "spec", "clusterSelector")
+	kind, _ := at(r.Object, "spec", "clusterSelector", "selectorType").(string)
+	if kind != cluster.SelectorLabels || r.Old != nil && equality.Semantic.DeepEqual(selector, at(r.Old, "spec", "clusterSelector")) {
+		return nil
+	}
+	clusters := schema.GroupResource{Group: cluster.Group, Resource: "managedclusters"}
+	return p.need(ctx, r.User, "list", clusters, "", "spec.clusterSelector.labelSelector")
 }

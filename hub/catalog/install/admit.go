@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,6 +26,7 @@ import (
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
+	"github.com/drover-io/drover/shared/daemon"
 )
 
 // admission is one ManagedClusterAddOn on its way into the store.
@@ -177,6 +179,12 @@ func (a *admission) version(name string) error {
 	return a.neighbours(to)
 }
 
+// The newest revision is waited for so often, and so long each time.
+const (
+	keptTries = 20
+	keptAfter = 100 * time.Millisecond
+)
+
 // RevisionNewest as the number of a revision becomes that of the newest.
 const RevisionNewest = "newest"
 
@@ -185,11 +193,17 @@ func (a *admission) newest(v *fleet.AddOnVersion) error {
 	if err != nil {
 		return err
 	}
-	kept, ok, err := a.cfg.Revisions.ByHash(a.ctx, v.Name, hash)
-	if err != nil {
-		return err
+	var kept Revision
+	var ok bool
+	for try := 0; ; try++ { // it is kept a moment after it is stored
+		if kept, ok, err = a.cfg.Revisions.ByHash(a.ctx, v.Name, hash); err != nil {
+			return err
+		}
+		if ok || try == keptTries || !daemon.Sleep(a.ctx, keptAfter) {
+			break
+		}
 	}
-	if !ok { // it is kept a moment after it is stored
+	if !ok {
 		return field.Invalid(annotationPath(fleet.AnnotationAddOnRevision), RevisionNewest, "the newest revision is not kept yet: try again")
 	}
 	a.obj.Annotations[fleet.AnnotationAddOnRevision] = strconv.FormatInt(kept.Number, 10)

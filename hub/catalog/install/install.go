@@ -32,7 +32,7 @@ import (
 const (
 	gather     = 100 * time.Millisecond // changes are looked at together after this
 	retryAfter = time.Second
-	writers    = 64 // the store puts the writes of a moment into one batch
+	writers    = 256 // as many as the store puts into one batch
 	// settle is for how long a cluster must not be chosen before its addon goes:
 	// decisions are several objects, and a cluster may move from one to another.
 	settle = 5 * time.Second

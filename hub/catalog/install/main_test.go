@@ -40,15 +40,16 @@ const patience = 60 * time.Second
 
 type rig struct {
 	*Controller
-	t        *testing.T
+	t        testing.TB
 	resolver *Resolver
 	history  *revision.History
 	versions store.Objects[fleet.AddOnVersion, *fleet.AddOnVersion]
 	configs  store.Objects[fleet.AddOnConfig, *fleet.AddOnConfig]
 	stop     func()
+	patience time.Duration
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	b, err := broker.Open(broker.Config{Dir: t.TempDir()})
 	if err != nil {
@@ -61,7 +62,7 @@ func newRig(t *testing.T) *rig {
 	}
 	running(t, s.Run)
 	r := &rig{
-		t: t, history: revision.NewHistory(s),
+		patience: patience, t: t, history: revision.NewHistory(s),
 		versions: store.Of[fleet.AddOnVersion](s, fleet.ResourceAddOnVersions),
 		configs:  store.Of[fleet.AddOnConfig](s, fleet.ResourceAddOnConfigs),
 	}
@@ -86,7 +87,7 @@ func (r *rig) start() {
 	r.stop = running(r.t, r.Run)
 }
 
-func running(t *testing.T, run func(context.Context) error) func() {
+func running(t testing.TB, run func(context.Context) error) func() {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); run(ctx) }() //nolint:errcheck // ends by cancel
@@ -95,8 +96,8 @@ func running(t *testing.T, run func(context.Context) error) func() {
 	return stop
 }
 
-func ctx(t *testing.T) context.Context {
-	c, cancel := context.WithTimeout(context.Background(), patience)
+func ctx(t testing.TB) context.Context {
+	c, cancel := context.WithTimeout(context.Background(), 15*patience)
 	t.Cleanup(cancel)
 	return c
 }
@@ -193,7 +194,7 @@ func (kept) revision(r *fleet.ConfigRevision, err error) (Revision, bool, error)
 
 func (r *rig) until(what string, done func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(r.patience); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("never: %s", what)
 		}

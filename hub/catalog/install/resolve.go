@@ -341,59 +341,6 @@ func (x *resolving) revision(name string, live *fleet.AddOnVersion) (Revision, e
 	return newest, nil
 }
 
-// listed are the versions of an addon, for people.
-func (r *Resolver) listed(addOn string) string {
-	list := r.Versions(addOn)
-	var names []string
-	for _, v := range list {
-		text := v.Spec.Version
-		if v.Spec.Active != nil && !*v.Spec.Active {
-			text += " (inactive)"
-		}
-		names = append(names, text)
-	}
-	return cmp.Or(strings.Join(names, ", "), "none")
-}
-
-// Versions are the versions of an addon in the catalog.
-func (r *Resolver) Versions(addOn string) []*fleet.AddOnVersion {
-	// They are named after their addon.
-	list, _, err := r.versions.List(context.Background(), store.Selection{Prefix: addOn + "-", MinRevision: store.Any})
-	if err != nil {
-		return nil
-	}
-	return slices.DeleteFunc(list, func(v *fleet.AddOnVersion) bool { return v.Spec.AddOn != addOn })
-}
-
-// Pin is the default version of an addon, as ManagedClusterAddOn.spec.configs names
-// it, when neither addon nor placement nor mca says what it is made of; else nil. It
-// is an error if there are versions and none is the default.
-func (r *Resolver) Pin(cma *addon.ClusterManagementAddOn, placement *addon.PlacementStrategy, mca *addon.ManagedClusterAddOn) (*addon.Config, error) {
-	refs := config.References(cma, placement, mca)
-	if _, ok := config.Last(refs, config.VersionKind()); ok {
-		return nil, nil
-	}
-	if _, ok := config.Last(refs, config.TemplateKind()); ok {
-		return nil, nil
-	}
-	list := r.Versions(cma.Name)
-	if len(list) == 0 {
-		return nil, nil
-	}
-	var parsed []depend.Version
-	for _, v := range list {
-		if p, err := depend.Parse(&v.Spec); err == nil {
-			parsed = append(parsed, p)
-		}
-	}
-	v, ok := depend.NewCatalog(parsed).Default(cma.Name)
-	if !ok {
-		return nil, fmt.Errorf("no version of the addon %s is the default: name one of %s", cma.Name, r.listed(cma.Name))
-	}
-	c := versionConfig(versions.ObjectName(cma.Name, v.Version))
-	return &c, nil
-}
-
 func reference(c addon.Config, hash string) addon.ConfigReference {
 	return addon.ConfigReference{
 		ConfigGroupResource: c.ConfigGroupResource,
@@ -516,18 +463,4 @@ func (r *Resolver) ConfigsOf(cma *addon.ClusterManagementAddOn, placement *addon
 		out = append(out, ref.Config)
 	}
 	return out
-}
-
-// inRange says whether a version is in a range; what cannot be read is in none. An
-// addon without a version is in the empty range.
-func inRange(text, version string) bool {
-	if text == "" {
-		return true
-	}
-	r, err := versions.ParseRange(text)
-	if err != nil {
-		return false
-	}
-	v, err := versions.Parse(version)
-	return err == nil && r.Contains(v)
 }

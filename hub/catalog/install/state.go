@@ -109,25 +109,6 @@ func (w *workState) is(t string, s metav1.ConditionStatus) bool {
 	return c != nil && c.Status == s
 }
 
-// reach says whether a cluster can be reached.
-type reach int
-
-const (
-	never reach = iota // its agent has not said anything yet, so nothing is there
-	here
-	away
-)
-
-type clusterState struct {
-	digest    string // of the facts
-	reach     reach
-	available *metav1.Condition
-	noInstall bool
-	copied    map[string]string // annotations for its addons
-	labels    map[string]string // feature labels
-	deleting  bool
-}
-
 type placement struct {
 	obj       *cluster.Placement
 	decisions map[string]*cluster.PlacementDecision
@@ -370,50 +351,6 @@ func workStateOf(k store.Key, obj *work.ManifestWork) (*workState, error) {
 		w.plan = p.ID
 	}
 	return w, nil
-}
-
-func (s *state) applyCluster(e store.Entry, gone bool) error {
-	name := e.Key.Name
-	s.relabel[name] = true
-	old := s.clusters[name]
-	if gone {
-		delete(s.clusters, name)
-	} else {
-		obj, err := s.Controller.clusters.Decode(e)
-		if err != nil {
-			return err
-		}
-		s.clusters[name] = clusterStateOf(obj)
-	}
-	is := s.clusters[name]
-	if old != nil && is != nil && old.same(is) {
-		return nil
-	}
-	facts := old == nil || is == nil || old.digest != is.digest
-	for addOn, d := range s.byCluster[name] {
-		d.dirty = true
-		d.stale = d.stale || facts
-		if r := s.recipes[addOn]; r != nil {
-			r.dirty = true
-		}
-	}
-	for _, r := range s.recipes {
-		if _, ok := r.chosen[name]; ok {
-			r.dirty = true
-		}
-	}
-	return nil
-}
-
-func (c *clusterState) same(o *clusterState) bool {
-	text := func(c *metav1.Condition) string {
-		if c == nil {
-			return ""
-		}
-		return string(c.Status) + c.Reason + c.Message
-	}
-	return c.digest == o.digest && c.reach == o.reach && c.noInstall == o.noInstall && c.deleting == o.deleting &&
-		maps.Equal(c.labels, o.labels) && maps.Equal(c.copied, o.copied) && text(c.available) == text(o.available)
 }
 
 // applyVersion: a new version may be what an addon waits for.

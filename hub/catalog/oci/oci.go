@@ -48,7 +48,7 @@ func New(cfg Config) *Puller { return &Puller{cfg, make(chan struct{}, maxPulls)
 func (p *Puller) Pull(ctx context.Context, reference string) error {
 	_, digest, pinned := strings.Cut(reference, "@")
 	if !pinned {
-		return fmt.Errorf("%s is not pinned: want registry/name@sha256:...", reference)
+		return fmt.Errorf("%s is not pinned to a digest: want registry/name@sha256:<digest>", reference)
 	}
 	if there, err := p.there(ctx, digest); there || err != nil {
 		return err

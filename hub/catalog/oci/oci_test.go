@@ -77,7 +77,6 @@ func start(t *testing.T) string {
 	}
 	file := filepath.Join(t.TempDir(), "url")
 	cmd := exec.Command(bin, "--url", file)
-	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

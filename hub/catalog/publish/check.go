@@ -9,21 +9,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regexp"
 	"slices"
-	"strings"
 
-	"github.com/Masterminds/semver/v3"
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/ext"
-	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/cel/library"
 
 	"github.com/drover-io/drover/hub/catalog"
+	"github.com/drover-io/drover/hub/catalog/depend"
+	"github.com/drover-io/drover/hub/catalog/versions"
 	"github.com/drover-io/drover/shared/apis/fleet"
 )
 
@@ -33,8 +30,8 @@ func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 func checkSpec(ctx context.Context, v *fleet.AddOnVersion) field.ErrorList {
 	spec, path := &v.Spec, field.NewPath("spec")
 	var errs field.ErrorList
-	if _, err := semver.StrictNewVersion(strings.TrimPrefix(spec.Version, "v")); err != nil {
-		return field.ErrorList{field.Invalid(path.Child("version"), spec.Version, "not a semantic version such as 1.4.0: "+err.Error())}
+	if _, err := versions.Parse(spec.Version); err != nil {
+		return field.ErrorList{field.Invalid(path.Child("version"), spec.Version, err.Error())}
 	}
 	if problems := validation.IsDNS1123Subdomain(spec.AddOn); len(problems) > 0 {
 		errs = append(errs, field.Invalid(path.Child("addOn"), spec.AddOn, problems[0]))
@@ -63,7 +60,9 @@ func checkSpec(ctx context.Context, v *fleet.AddOnVersion) field.ErrorList {
 	if u := spec.Upgrade; u != nil {
 		errs = append(errs, checkRange(u.From, path.Child("upgrade", "from"))...)
 	}
-	errs = append(errs, checkRequirements(spec.Requirements, path.Child("requirements"))...)
+	if err := depend.CheckRequirements(spec.Requirements); err != nil {
+		errs = append(errs, field.Invalid(path.Child("requirements"), "", err.Error()))
+	}
 	errs = append(errs, checkHealth(spec.Health, path.Child("health"))...)
 	if len(errs) == 0 {
 		_, _, err := defaultValues(ctx, spec)
@@ -84,43 +83,10 @@ func checkSpec(ctx context.Context, v *fleet.AddOnVersion) field.ErrorList {
 }
 
 func checkRange(text string, path *field.Path) field.ErrorList {
-	if text == "" {
-		return nil
-	}
-	if _, err := semver.NewConstraint(text); err != nil {
-		return field.ErrorList{field.Invalid(path, text, fmt.Sprintf("not a range of versions such as \">=1.2.0 <2.0.0\": %v", err))}
+	if _, err := versions.ParseRange(text); err != nil {
+		return field.ErrorList{field.Invalid(path, text, err.Error())}
 	}
 	return nil
-}
-
-var apiRE = regexp.MustCompile(`^([a-z0-9.-]+/)?v[0-9][a-z0-9]*(/[A-Z][A-Za-z0-9]*)?$`)
-
-func checkRequirements(r *fleet.Requirements, path *field.Path) field.ErrorList {
-	if r == nil {
-		return nil
-	}
-	errs := checkRange(r.Kubernetes, path.Child("kubernetes"))
-	for i, api := range r.APIs {
-		if !apiRE.MatchString(api) {
-			errs = append(errs, field.Invalid(path.Child("apis").Index(i), api, "want group/version or group/version/Kind, such as apps/v1/Deployment"))
-		}
-	}
-	if n := r.Nodes; n != nil {
-		for name, q := range map[string]string{"cpu": n.CPU, "memory": n.Memory} {
-			if q == "" {
-				continue
-			}
-			if _, err := resource.ParseQuantity(q); err != nil {
-				errs = append(errs, field.Invalid(path.Child("nodes", name), q, "not a quantity such as 500m or 2Gi"))
-			}
-		}
-	}
-	if r.ClusterSelector != nil {
-		if _, err := metav1.LabelSelectorAsSelector(r.ClusterSelector); err != nil {
-			errs = append(errs, field.Invalid(path.Child("clusterSelector"), "", err.Error()))
-		}
-	}
-	return errs
 }
 
 // checkHealth compiles the rules as an agent will.

@@ -50,10 +50,7 @@ type Config struct {
 	Bundles  Bundles
 	Registry Registry // nil: OCI references are refused
 	Renderer *render.Renderer
-	// Dependencies says what is wrong with what a version needs and excludes, given
-	// all others; nil when nobody knows.
-	Dependencies func(ctx context.Context, spec *fleet.AddOnVersionSpec) field.ErrorList
-	Log          *zap.Logger
+	Log      *zap.Logger
 }
 
 // Publisher takes versions in. Its methods may be called at the same time.
@@ -81,7 +78,7 @@ func New(cfg Config) *Publisher {
 	return &Publisher{cfg: cfg}
 }
 
-func versions() schema.GroupResource {
+func resource() schema.GroupResource {
 	return schema.GroupResource{Group: fleet.Group, Resource: "addonversions"}
 }
 
@@ -162,10 +159,8 @@ func contentKey(s *fleet.AddOnVersionSpec) (string, error) {
 
 // admitContent reads and renders the content.
 func (p *Publisher) admitContent(ctx context.Context, v *fleet.AddOnVersion, warn func(string)) error {
-	if p.cfg.Dependencies != nil {
-		if errs := p.cfg.Dependencies(ctx, &v.Spec); len(errs) > 0 {
-			return errs.ToAggregate()
-		}
+	if err := p.checkDependencies(ctx, &v.Spec); err != nil {
+		return err
 	}
 	key, err := contentKey(&v.Spec)
 	if err != nil {
@@ -290,7 +285,7 @@ func (p *Publisher) AdmitDelete(ctx context.Context, name string) error {
 	if len(shown) > 8 {
 		shown = append(slices.Clone(users[:8]), fmt.Sprintf("%d more", len(users)-8))
 	}
-	return apierrors.NewConflict(versions(), name, fmt.Errorf("in use by %s", strings.Join(shown, ", ")))
+	return apierrors.NewConflict(resource(), name, fmt.Errorf("in use by %s", strings.Join(shown, ", ")))
 }
 
 // users are the objects that name a version.

@@ -81,11 +81,11 @@ func (p *Publisher) count(ctx context.Context) error {
 			}
 		}
 	}
-	versions, _, err := store.Of[fleet.AddOnVersion](p.cfg.Store, fleet.ResourceAddOnVersions).List(ctx, store.Selection{MinRevision: store.Any})
+	all, _, err := store.Of[fleet.AddOnVersion](p.cfg.Store, fleet.ResourceAddOnVersions).List(ctx, store.Selection{MinRevision: store.Any})
 	if err != nil {
 		return fmt.Errorf("list versions: %w", err)
 	}
-	for _, v := range versions {
+	for _, v := range all {
 		n := clusters[v.Name]
 		if v.Status.Clusters == n {
 			continue

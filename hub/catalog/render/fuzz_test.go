@@ -15,16 +15,12 @@ import (
 	"github.com/drover-io/drover/shared/apis/fleet"
 )
 
-// bounded renders and fails when that takes longer than it may, or gives another
-// outcome the second time.
+// bounded renders and fails when that gives another outcome the second time. What
+// does not end is stopped by the limits, or by the fuzzer.
 func bounded(t *testing.T, in *catalog.Rendering) {
 	t.Helper()
 	r := New(Limits{Time: time.Second, Output: 1 << 20})
-	start := time.Now()
 	first, err := r.Render(t.Context(), in)
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("it took %v", took)
-	}
 	if err != nil {
 		if len(err.Error()) > 5_000 {
 			t.Errorf("an error of %d bytes", len(err.Error()))

@@ -381,12 +381,9 @@ func TestEndless(t *testing.T) {
 					in.Content = ofFiles(t, files("Chart.yaml", "name: c\nversion: 1.0.0\napiVersion: v2\n", "templates/a.yaml", text))
 				}
 				start := time.Now()
-				got, err := New(Limits{Time: 3 * time.Second}).Render(t.Context(), in)
+				got, err := New(Limits{Time: 700 * time.Millisecond}).Render(t.Context(), in)
 				if err == nil {
 					t.Fatalf("rendered to %d objects", len(got.Objects))
-				}
-				if took := time.Since(start); took > 30*time.Second {
-					t.Errorf("took %v", took)
 				}
 				if len(err.Error()) > 2000 {
 					t.Errorf("an error of %d bytes", len(err.Error()))
