@@ -183,59 +183,69 @@ func (d *demo) startKubernetes(ctx context.Context) error {
 	return nil
 }
 
-const work = `apiVersion: work.open-cluster-management.io/v1
-kind: ManifestWork
-metadata: {name: hello, namespace: shop-1}
+// addonFiles are an addon as its author writes it: YAML, some of it with values in it.
+var addonFiles = map[string]string{
+	"namespace.yaml": `apiVersion: v1
+kind: Namespace
+metadata: {name: drover-demo}
+`,
+	"greeting.yaml.tmpl": `apiVersion: v1
+kind: ConfigMap
+metadata: {name: greeting, namespace: drover-demo}
+data: {text: "hello {{ .Cluster.Name }}, from the hub"}
+`,
+	"web.yaml.tmpl": `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: drover-demo}
 spec:
-  workload:
-    manifests:
-    - apiVersion: v1
-      kind: Namespace
-      metadata: {name: drover-demo}
-    - apiVersion: v1
-      kind: ConfigMap
-      metadata: {name: greeting, namespace: drover-demo}
-      data: {text: hello from the hub}
-    - apiVersion: apps/v1
-      kind: Deployment
-      metadata: {name: web, namespace: drover-demo}
-      spec:
-        replicas: 2
-        selector: {matchLabels: {app: web}}
-        template:
-          metadata: {labels: {app: web}}
-          spec:
-            containers:
-            - name: web
-              image: registry.k8s.io/pause:3.10
-              resources: {requests: {cpu: 50m, memory: 32Mi}}
-`
+  replicas: {{ .Values.replicas }}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: registry.k8s.io/pause:3.10
+        resources: {requests: {cpu: 50m, memory: 32Mi}}
+`,
+}
 
-func (d *demo) rollOut(ctx context.Context) error {
-	file := d.path("work.yaml")
-	if err := os.WriteFile(file, []byte(work), 0o600); err != nil {
+// addonValues are the values that the addon has unless somebody says otherwise.
+const addonValues = "replicas: 2\n"
+
+func (d *demo) installAddon(ctx context.Context) error {
+	dir, values := d.path("hello"), d.path("values.yaml")
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	d.shown("drover apply -f " + file + "    # Namespace, ConfigMap, Deployment")
-	began := time.Now()
-	out, err := d.drover(ctx, "apply", "-f", file)
-	if err != nil {
+	for name, text := range addonFiles {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(values, []byte(addonValues), 0o600); err != nil {
 		return err
 	}
 	d.applied = true
-	indent(out)
-	agent := d.running[len(d.running)-1]
-	if err := local.Until(ctx, "the Deployment is ready", 5*time.Minute, agent, func() (bool, error) {
-		out, err := d.drover(ctx, "works", "-o", "json")
-		return strings.Contains(out, `"type": "Healthy"`) && !strings.Contains(out, `"status": "False"`) && strings.Contains(out, "ResourcesHealthy"), err
-	}); err != nil {
-		return err
+	for _, args := range [][]string{
+		{"addon", "push", addonName + "@1.0.0", dir, "--values", values, "--default"},
+		{"addon", "install", addonName, "--cluster", clusterName, "--wait"},
+		{"addon", "install", addonName, "--cluster", clusterName, "--set", "replicas=3", "--wait"},
+		{"addon", "list"},
+		{"explain", clusterName, addonName},
+	} {
+		d.shown("drover " + strings.Join(args, " "))
+		began := time.Now()
+		out, err := d.drover(ctx, args...)
+		if err != nil {
+			return err
+		}
+		indent(out)
+		if args[1] == "install" {
+			fmt.Printf("    applied, and its replicas ready, after %s\n", time.Since(began).Round(10*time.Millisecond))
+		}
 	}
-	fmt.Printf("    applied, and its replicas ready, after %s\n", time.Since(began).Round(10*time.Millisecond))
-	d.shown("drover works")
-	out, err = d.drover(ctx, "works")
-	indent(out)
-	return err
+	return nil
 }
 
 // withPods is a row of the cluster with at least one pod.
@@ -304,7 +314,7 @@ func (d *demo) end() {
 	fmt.Println("Cleaning up:")
 	if d.applied && d.kubernetes == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		d.removeWork(ctx)
+		d.removeAddon(ctx)
 		cancel()
 	}
 	for _, p := range slices.Backward(d.running) {
@@ -327,10 +337,10 @@ func (d *demo) end() {
 	fmt.Println("  done")
 }
 
-// removeWork takes the demo's objects off a cluster that stays.
-func (d *demo) removeWork(ctx context.Context) {
+// removeAddon takes the demo's objects off a cluster that stays.
+func (d *demo) removeAddon(ctx context.Context) {
 	fmt.Println("  removing the namespace drover-demo from your cluster")
-	if _, err := d.drover(ctx, "work", "remove", "-n", clusterName, workName, "--wait", "--yes"); err != nil {
+	if _, err := d.drover(ctx, "addon", "remove", addonName, "--cluster", clusterName, "--wait", "--yes"); err != nil {
 		fmt.Printf("  %v\n  remove it yourself: kubectl delete namespace drover-demo\n", err)
 	}
 }

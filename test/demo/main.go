@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command demo shows Drover's main job on this machine, with the real binaries:
-// a hub, two agents, a real Kubernetes, an approval, live metrics and a
-// Deployment rolled out. Interrupted, it ends all it started.
+// a hub, two agents, a real Kubernetes, an approval, live metrics and an addon
+// rolled out. Interrupted, it ends all it started.
 package main
 
 import (
@@ -44,7 +44,7 @@ type options struct {
 const (
 	clusterName = "shop-1"
 	machineName = "edge-box"
-	workName    = "hello"
+	addonName   = "hello"
 )
 
 func run(ctx context.Context, o options) error {
@@ -63,7 +63,7 @@ func run(ctx context.Context, o options) error {
 		{"Join this machine: a token, a fingerprint, an approval", d.joinMachine},
 		{"Get a real Kubernetes", d.startKubernetes},
 		{"Join the cluster", d.joinCluster},
-		{"Roll out a Deployment through the hub", d.rollOut},
+		{"Publish an addon, install it, and change its values", d.installAddon},
 		{"Live metrics", d.showTop},
 	} {
 		d.step++
@@ -88,16 +88,17 @@ func (d *demo) hints() {
 
     export KUBECONFIG=%[2]s PATH=%[3]s:$PATH
     drover clusters -o wide
-    drover works
-    drover explain %[4]s %[5]s
     drover dashboard                # a link that logs your browser in
+    drover addon preview %[5]s --set replicas=5
+    drover addon install %[5]s --cluster %[4]s --set replicas=5
+    drover explain %[4]s %[5]s
     kubectl get managedclusters
-    kubectl describe manifestwork -n %[4]s %[5]s
+    kubectl describe managedclusteraddon -n %[4]s %[5]s
     kubectl get clustermetrics
 
   The managed cluster itself: %[6]s
 
-`, d.hub.URL, d.hub.Kubeconfig(), mustAbs(d.bin), clusterName, workName, d.kubectl("get deployments -n drover-demo"))
+`, d.hub.URL, d.hub.Kubeconfig(), mustAbs(d.bin), clusterName, addonName, d.kubectl("get deployments -n drover-demo"))
 }
 
 func mustAbs(path string) string {

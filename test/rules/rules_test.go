@@ -223,8 +223,9 @@ func TestFiles(t *testing.T) {
 	})
 	for dir, n := range perDir {
 		// hub/api is one REST server, hub/cmd/drover one command line: their files are
-		// the verbs of one contract.
-		if n > maxFiles && dir != "hub/api" && dir != "hub/cmd/drover" {
+		// the verbs of one contract. hub is the wiring: a file for each part that it
+		// connects.
+		if n > maxFiles && dir != "hub/api" && dir != "hub/cmd/drover" && dir != "hub" {
 			t.Errorf("%s: %d files, at most %d: is it still one package?", dir, n, maxFiles)
 		}
 	}

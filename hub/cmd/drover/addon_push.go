@@ -41,7 +41,7 @@ func (g *globals) addonPushCommand() *cobra.Command {
 		Use: "push NAME@VERSION PATH|oci://REFERENCE", Short: "Publish a version of an addon in the catalog", Args: cobra.ExactArgs(2),
 		Example: "  drover addon push hello@1.0.0 ./manifests --default\n" +
 			"  drover addon push cert-manager@1.14.2 ./cert-manager-v1.14.2.tgz --values values.yaml\n" +
-			"  drover addon push podinfo@6.7.0 oci://ghcr.io/stefanprodan/charts/podinfo:6.7.0",
+			"  drover addon push podinfo@6.7.0 oci://registry.example.com/charts/podinfo:6.7.0",
 		Long: `Publishes a version of an addon: a file or folder of YAML, a kustomization, a Helm
 chart (folder or archive), or an OCI artifact, which is fetched with the credentials
 that docker has on this machine.
