@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/drover-io/drover/hub/catalog"
+	"github.com/drover-io/drover/hub/catalog/depend"
 	"github.com/drover-io/drover/hub/catalog/render"
 	"github.com/drover-io/drover/hub/catalog/source"
 	"github.com/drover-io/drover/hub/store"
@@ -60,6 +61,8 @@ type Publisher struct {
 	mu    sync.Mutex
 	moves sync.Mutex // held while default pointers move
 	last  *checked   // the content that was checked last
+
+	parsed depend.Memo
 }
 
 // checked is content with what it renders to.
