@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/drover-io/drover/hub/catalog/versions"
 	"github.com/drover-io/drover/shared/apis/fleet"
 )
 
@@ -90,7 +91,8 @@ func newVersion(f *fields) (*fleet.AddOnVersion, error) {
 		return nil, fail(http.StatusBadRequest, "version.datastore: %s: %s", quoted(*f.Datastore), problems[0])
 	}
 	number, ok := complete(*f.Name)
-	if !ok {
+	parsed, err := versions.Parse(number)
+	if !ok || err != nil {
 		return nil, fail(http.StatusBadRequest, "version.name: %s is not a version such as 5.6, 5.6.1 or 5.7.0-rc.1", quoted(*f.Name))
 	}
 	if f.Active != nil && !*f.Active && f.Default != nil && *f.Default {
@@ -102,7 +104,7 @@ func newVersion(f *fields) (*fleet.AddOnVersion, error) {
 	v := &fleet.AddOnVersion{
 		TypeMeta: metav1.TypeMeta{APIVersion: fleet.Group + "/" + fleet.Version, Kind: fleet.KindAddOnVersion},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: *f.Datastore + "-" + strings.ToLower(strings.ReplaceAll(number, "+", ".")),
+			Name: versions.ObjectName(*f.Datastore, parsed),
 		},
 		Spec: fleet.AddOnVersionSpec{AddOn: *f.Datastore, Version: number, Image: *f.Image, Active: f.Active},
 	}
