@@ -122,6 +122,9 @@ func TestManagement(t *testing.T) {
 		t.Errorf("text/plain: %d", a.code)
 	}
 	m.expect(admin, "POST", versions, register("mysql", "5.7", `,"active":false`), 202, "")
+	m.expect(admin, "POST", versions, register("upper", "1.0.0-RC.1+deb.2", ""), 202, "")
+	m.expect(admin, "GET", versions+"/upper-1.0.0-rc.1.deb.2", "", 200, "")
+	m.expect(admin, "DELETE", versions+"/upper-1.0.0-rc.1.deb.2", "", 202, "")
 
 	// list and show
 	a = m.expect(admin, "GET", versions, "", 200, "")

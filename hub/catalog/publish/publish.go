@@ -28,6 +28,7 @@ import (
 	"github.com/drover-io/drover/hub/catalog/depend"
 	"github.com/drover-io/drover/hub/catalog/render"
 	"github.com/drover-io/drover/hub/catalog/source"
+	"github.com/drover-io/drover/hub/catalog/versions"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -85,9 +86,13 @@ func resource() schema.GroupResource {
 	return schema.GroupResource{Group: fleet.Group, Resource: "addonversions"}
 }
 
-// Name is what the AddOnVersion of a version is called.
+// Name is what the AddOnVersion of a version is called; empty when it is no version.
 func Name(addOn, version string) string {
-	return addOn + "-" + strings.ReplaceAll(strings.TrimPrefix(version, "v"), "+", ".")
+	v, err := versions.Parse(version)
+	if err != nil {
+		return ""
+	}
+	return versions.ObjectName(addOn, v)
 }
 
 // Admit checks a version that is about to be stored and fills in its manager and
