@@ -10,7 +10,7 @@ LDFLAGS     := -s -w -X github.com/drover-io/drover/shared/daemon.version=$(VERS
 BUILD       := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags "$(LDFLAGS)"
 GOTEST      := $(GO) test -tags $(TAGS)
 # Packages whose tests run the real programs; they are built without the race detector.
-PROGRAMS    := $(addsuffix /...,$(addprefix ./test/,e2e kube informers signin conformance chaos))
+PROGRAMS    := $(addsuffix /...,$(addprefix ./test/,e2e kube informers signin conformance chaos browser))
 # Charts of others: needs the module proxy, and minutes to build the commands of Helm and kustomize.
 ECOSYSTEM   := ./test/ecosystem/...
 
@@ -29,6 +29,14 @@ build: ## bin/drover-hub, bin/drover-agent and bin/drover
 	@mkdir -p bin
 	@test -e bin/drover-hub || echo "building the programs; the first time takes some minutes"
 	@$(BUILD) -o bin/ ./hub/cmd/drover-hub ./agent/cmd/drover-agent ./hub/cmd/drover
+
+.PHONY: ui
+ui: ## hub/web/dist, the dashboard as browsers load it
+	@$(GO) run ./hub/web/build
+
+.PHONY: ui-watch
+ui-watch: ## the same after every change; run the hub with serve --ui-dir hub/web/dist
+	@$(GO) run ./hub/web/build -watch
 
 .PHONY: kubernetes
 kubernetes: ## bin/kubetest, a real Kubernetes control plane for tests and the demo
@@ -55,9 +63,22 @@ test-short: ## tests that need neither Kubernetes nor minutes
 e2e: kubernetes ## the real programs against a real Kubernetes
 	$(GOTEST) -timeout 25m -v ./test/e2e/...
 
+.PHONY: browser
+browser: kubernetes ## the dashboard in a real Chromium, against the real programs
+	$(GOTEST) -timeout 25m -v ./test/browser
+
+.PHONY: screenshots
+screenshots: build ## docs/screenshots: every page of the dashboard; SHOTS=busy-fleet for some of them
+	@$(GO) run ./test/browser/shots -only '$(SHOTS)'
+
 .PHONY: bench
 bench: build kubernetes ## figures: latency, memory, start time, sizes
 	@$(GO) run ./test/bench $(BENCH)
+
+.PHONY: bench-dashboard
+bench-dashboard: build ## figures: frames of the dashboard while a fleet changes, and its first load
+	@$(GOTEST) -run '^$$' -bench Table -benchtime 20x ./hub/live
+	@$(GO) run ./test/browser/frames $(BENCH)
 
 .PHONY: bench-api
 bench-api: build kubernetes ## figures: the API beside a real kube-apiserver with etcd, and batches in the process
@@ -77,8 +98,8 @@ ecosystem: kubernetes ## charts and manifests of others: as their own commands r
 	$(GOTEST) -timeout 40m -v $(ECOSYSTEM)
 
 .PHONY: chaos
-chaos: kubernetes ## SEEDS (default 1000) random plans under kills and cuts
-	$(GOTEST) -timeout 3h -v ./test/chaos -seeds $(or $(SEEDS),1000)
+chaos: kubernetes ## SEEDS (default 1000) random plans under kills and cuts, from seed FIRST (default: of the clock)
+	$(GOTEST) -timeout 3h -v ./test/chaos -seeds $(or $(SEEDS),1000) -first-seed $(or $(FIRST),0)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (default 20s) each

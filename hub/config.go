@@ -68,7 +68,9 @@ type Config struct {
 	// 100, and APIBurst how many at once after a pause, default 400.
 	APIRate  float64
 	APIBurst int
-	Log      *zap.Logger
+	// UIDir holds the files of the dashboard; empty: those of this build.
+	UIDir string
+	Log   *zap.Logger
 	// Limits of the port; zero fields take their defaults.
 	Limits gateway.Limits
 }

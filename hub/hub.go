@@ -37,12 +37,12 @@ import (
 	"github.com/drover-io/drover/hub/fleet"
 	"github.com/drover-io/drover/hub/gateway"
 	"github.com/drover-io/drover/hub/gc"
+	"github.com/drover-io/drover/hub/live"
 	"github.com/drover-io/drover/hub/metrics"
 	"github.com/drover-io/drover/hub/placement"
 	"github.com/drover-io/drover/hub/registry"
 	"github.com/drover-io/drover/hub/replicate"
 	"github.com/drover-io/drover/hub/store"
-	"github.com/drover-io/drover/hub/web"
 	"github.com/drover-io/drover/pki/ca"
 	fleetapi "github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/apis/schemas"
@@ -95,6 +95,8 @@ type parts struct {
 	people    *principals
 	api       *api.API
 	gc        *gc.Collector
+	live      *live.Live
+	overview  http.Handler
 }
 
 // Run opens everything, serves until ctx ends, and closes in reverse order.
@@ -232,11 +234,13 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		return err
 	}
 	p.gc = gc.New(gc.Config{Store: registry.Store{Store: p.store}, Kinds: storedKinds(p.api), Log: h.log.Named("gc")})
+	p.live = newLive(p, authn, authz)
 	own, err := ownCertificate(h.cfg.TLSCert, h.cfg.TLSKey, h.log)
 	if err != nil {
 		return err
 	}
-	pages, err := web.Handler()
+	p.overview = h.overview(p, authn, authz, own)
+	pages, err := h.pages()
 	if err != nil {
 		return err
 	}
@@ -286,6 +290,7 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g.Go("content", p.content.Run)
 	g.Go("catalog", p.publisher.Run)
 	g.Go("metrics", p.metrics.Run)
+	g.Go("live", p.live.Run)
 	g.Go("admin", p.admin.run)
 	g.Go("gateway", p.gateway.Run)
 	g.Go("backup", func(ctx context.Context) error { return h.serveBackups(ctx, p) })

@@ -52,6 +52,7 @@ func people(ctx context.Context, p *parts, pages http.Handler, authn authenticat
 	}
 	addWorks(mux, p, authn, authz, p.log)
 	mux.Handle(manage.Prefix, manage.New(stats.count(p.api)))
+	addDashboard(ctx, mux, p)
 	addCatalog(mux, p, authn, authz)
 	mux.Handle("/", pages)
 	return mux

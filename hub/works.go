@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
@@ -42,8 +43,8 @@ type workRules struct {
 }
 
 // admit checks the annotations, keeps a work of a cluster with an agent until that
-// has cleaned up, says so when nobody will apply it, and keeps what a change takes
-// away.
+// has cleaned up, says so when nobody will apply it, counts another bundle as
+// another generation, and keeps what a change takes away.
 func (w *workRules) admit(ctx context.Context, r *api.Admission) error {
 	if r.Operation == api.UpdateStatus {
 		return nil
@@ -56,6 +57,13 @@ func (w *workRules) admit(ctx context.Context, r *api.Admission) error {
 	if r.Operation == api.Create {
 		return w.admitNew(r)
 	}
+	if r.Operation == api.Update && besideSpec(r.Object) != besideSpec(r.Old) {
+		// Of two contents under one generation a status would speak of either, and a
+		// revision be kept of one.
+		metadata, _ := r.Object["metadata"].(map[string]any)
+		before, _, _ := unstructured.NestedInt64(r.Old, "metadata", "generation")
+		metadata["generation"] = before + 1
+	}
 	if r.DryRun {
 		return nil
 	}
@@ -65,6 +73,11 @@ func (w *workRules) admit(ctx context.Context, r *api.Admission) error {
 		return fmt.Errorf("keep the former state for undo: %w", err)
 	}
 	return nil
+}
+
+func besideSpec(obj map[string]any) [3]string {
+	annotations, _, _ := unstructured.NestedStringMap(obj, "metadata", "annotations")
+	return work.BesideSpec(annotations)
 }
 
 func (w *workRules) checkAnnotations(ctx context.Context, r *api.Admission) error {

@@ -18,6 +18,7 @@ import (
 func (e *Engine) adopt(ctx context.Context, t *task, policy string) error {
 	id := t.manifest.ID
 	refuse := func(format string, args ...any) {
+		t.result.blocked = true
 		t.result.fail(&manifest.Error{Reason: wire.ApplyNotAdopted, Message: fmt.Sprintf(format, args...)})
 	}
 	switch policy {
@@ -53,6 +54,7 @@ func (e *Engine) adopt(ctx context.Context, t *task, policy string) error {
 		refuse("%s exists, was made by somebody else, and differs in %d fields, so the adoption policy IfNoDiff refuses it: %s",
 			id, total, strings.Join(paths, ", "))
 	}
+	t.version = live.GetResourceVersion()
 	return nil
 }
 

@@ -4,9 +4,6 @@
 package apply_test
 
 import (
-	"net/http"
-	"strings"
-	"sync"
 	"testing"
 
 	"github.com/drover-io/drover/shared/wire"
@@ -63,39 +60,5 @@ func TestAdoptedIsNotForgotten(t *testing.T) {
 				t.Errorf("got %v, want what somebody else made, with level second", live)
 			}
 		})
-	}
-}
-
-// roundTrip is a transport made of a function.
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// What somebody else makes between the engine's look and its first apply is
-// theirs, though the engine saw nothing there.
-func TestMadeBetweenLookAndApply(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, "made-between")
-	var once sync.Once
-	r.cfg.Wrap(func(next http.RoundTripper) http.RoundTripper {
-		return roundTrip(func(req *http.Request) (*http.Response, error) {
-			if req.Method == http.MethodPatch && strings.HasSuffix(req.URL.Path, "/configmaps/theirs") {
-				once.Do(func() { r.create(configMaps, r.ns, configMap("", "theirs", "theirs")) })
-			}
-			return next.RoundTrip(req)
-		})
-	})
-	r.start()
-	item := r.item("work", 1, "", configMap(r.ns, "theirs", "ours"), configMap(r.ns, "own", "ours"))
-	r.engine.Sync([]wire.Item{item})
-	r.awaitCurrent(item)
-	item.Deleting = true
-	r.engine.Sync([]wire.Item{item})
-	r.awaitDeleted(item)
-	if live := r.get(configMaps, r.ns, "theirs"); live == nil || level(live) != "ours" {
-		t.Errorf("theirs is %v, want it kept with level ours", live)
-	}
-	if live := r.get(configMaps, r.ns, "own"); live != nil {
-		t.Errorf("own is still there: %v", live)
 	}
 }

@@ -29,6 +29,7 @@ type task struct {
 	exists   bool   // it was on the cluster before
 	created  bool   // by the apply that was sent last
 	foreign  bool   // made by somebody else, and not taken over yet
+	version  string // that may be written to alone, when the policy saw no difference
 	former   string // field manager that the record has and the strategy no longer names
 }
 
@@ -38,7 +39,11 @@ func (t *task) note(ctx context.Context, err error) error {
 	if err != nil && (ctx.Err() != nil || unreachable(err)) {
 		return err
 	}
-	if err != nil {
+	var overtaken *overtakenError
+	switch {
+	case errors.As(err, &overtaken):
+		t.result.overtaken = overtaken
+	case err != nil:
 		t.result.fail(err)
 	}
 	return nil
@@ -55,16 +60,22 @@ func (e *Engine) apply(ctx context.Context, it *item, want wire.Item) error {
 	if len(it.results) != len(c.Manifests) {
 		it.results = make([]result, len(c.Manifests))
 	}
-	tasks, err := e.prepare(ctx, it, c, want.Policy)
-	if err != nil {
-		return err
-	}
-	// From here on the disk knows of every object before the cluster does.
-	if tasks, err = e.plan(it, want, c, tasks); err != nil {
-		return err
-	}
-	if err := e.send(ctx, it, tasks); err != nil {
-		return err
+	const looks = 3 // at what somebody else keeps making and deleting
+	for look := 1; ; look++ {
+		tasks, err := e.prepare(ctx, it, c, want.Policy)
+		if err != nil {
+			return err
+		}
+		// From here on the disk knows of every object before the cluster does.
+		if tasks, err = e.plan(it, want, c, tasks); err != nil {
+			return err
+		}
+		if err := e.send(ctx, it, tasks); err != nil {
+			return err
+		}
+		if !it.overtaken(look == looks) {
+			break
+		}
 	}
 	for i := range it.results {
 		if !it.results[i].report.Applied {
@@ -72,6 +83,24 @@ func (e *Engine) apply(ctx context.Context, it *item, want wire.Item) error {
 		}
 	}
 	return e.finish(ctx, it, want, c)
+}
+
+// overtaken says that objects are not what was seen and written down, so that
+// another look is due; when that was the last one it makes them failures.
+func (it *item) overtaken(last bool) bool {
+	found := false
+	for i := range it.results {
+		r := &it.results[i]
+		switch {
+		case r.overtaken == nil:
+		case last:
+			r.fail(r.overtaken)
+			r.overtaken = nil
+		default:
+			found = true
+		}
+	}
+	return found
 }
 
 // prepare finds out what each manifest that is still to be applied is on this
@@ -187,9 +216,10 @@ func (e *Engine) recall(t *task, seen *observation, known map[manifest.Identity]
 	t.exists = true
 	o.UID = seen.uid
 	o.Adopted = !seen.ours || e.adoptedBefore(o.identity(), seen.uid)
-	t.foreign = !seen.ours
+	t.foreign = o.Adopted
 	if held && before.UID == seen.uid {
-		o.Adopted, t.foreign = before.Adopted, false
+		o.Adopted = before.Adopted
+		t.foreign = before.Adopted && !seen.ours && before.Fields == "" // planned, and not written yet
 		if before.Manager != o.Manager {
 			t.former = e.cluster.managerOf(before)
 		}
@@ -225,7 +255,9 @@ func (e *Engine) plan(it *item, want wire.Item, c *manifest.Content, tasks []*ta
 		}
 		free = append(free, t)
 		if r.managed {
-			planned = append(planned, r.obj)
+			o := r.obj
+			o.Planned = r.redo
+			planned = append(planned, o)
 		}
 	}
 	rec := it.rec
@@ -284,7 +316,7 @@ func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 		if seen, err := e.cluster.observe(ctx, r.obj); err != nil {
 			return err
 		} else if seen != nil {
-			e.recall(t, seen, it.rec.held())
+			return &overtakenError{id: t.manifest.ID} // whose it is has to be on disk first
 		}
 	}
 	if t.strategy.Kind == work.StrategyReadOnly || (t.strategy.Kind == work.StrategyCreateOnly && t.exists) {
@@ -303,7 +335,7 @@ func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 		e.giveUpFields(ctx, t)
 	}
 	if uid := string(live.GetUID()); uid != r.obj.UID {
-		// Somebody else may have made it since examine looked.
+		// A server that takes no precondition may have found somebody else's.
 		r.obj.UID, r.obj.Adopted = uid, !t.created
 	}
 	r.report.Applied, r.redo, r.applied = true, false, time.Now()
@@ -312,7 +344,12 @@ func (e *Engine) applyOne(ctx context.Context, it *item, t *task) error {
 	return nil
 }
 
-// write sends one manifest, or only asks what sending it would do.
+// write sends one manifest, or only asks what sending it would do. It writes only
+// what examine saw: the object with that UID, or none. So our field manager comes
+// to an object that somebody else made only after the record says that it is
+// adopted, and an object that was planned and bears it is one that we made: that
+// is how an engine tells them apart that was killed before it could write down
+// the answer.
 func (e *Engine) write(ctx context.Context, t *task, dryRun bool) (*unstructured.Unstructured, error) {
 	const tries = 3 // while somebody else writes the same object
 	for try := 1; ; try++ {
@@ -325,16 +362,29 @@ func (e *Engine) write(ctx context.Context, t *task, dryRun bool) (*unstructured
 			case gone(err):
 			case err != nil:
 				return nil, err
+			case !dryRun && string(live.GetUID()) != t.result.obj.UID:
+				return nil, &overtakenError{id: t.manifest.ID}
 			default:
 				if err := t.strategy.Withhold(ctx, u, live, e.cluster.managerOf(t.result.obj)); err != nil {
 					return nil, err
 				}
 			}
 		}
-		live, err := e.cluster.apply(ctx, t.result.obj, u, applyOptions{
+		if !t.result.obj.Adopted {
+			manifest.Mark(u)
+		}
+		opts := applyOptions{
 			user: t.content.Executor, manager: e.cluster.managerOf(t.result.obj), dryRun: dryRun, created: &t.created,
 			force: t.strategy.Force || t.strategy.Kind == work.StrategyCreateOnly,
-		})
+		}
+		switch {
+		case dryRun:
+		case t.exists:
+			opts.uid, opts.version = t.result.obj.UID, t.version
+		default:
+			opts.absent = true
+		}
+		live, err := e.cluster.apply(ctx, t.result.obj, u, opts)
 		if apierrors.IsConflict(err) && u.GetResourceVersion() != "" && try < tries && !conflicting(err) {
 			continue
 		}
@@ -350,7 +400,7 @@ func (e *Engine) giveUpFields(ctx context.Context, t *task) {
 	empty.SetGroupVersionKind(t.manifest.GVK)
 	empty.SetName(t.manifest.ID.Name)
 	empty.SetNamespace(t.manifest.ID.Namespace)
-	_, _ = e.cluster.apply(ctx, t.result.obj, empty, applyOptions{user: t.content.Executor, manager: t.former})
+	_, _ = e.cluster.apply(ctx, t.result.obj, empty, applyOptions{user: t.content.Executor, manager: t.former, uid: t.result.obj.UID})
 }
 
 // finish writes the final record and begins to prune what the content no longer

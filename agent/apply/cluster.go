@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -132,10 +133,60 @@ type applyOptions struct {
 	manager string // field manager
 	force   bool
 	dryRun  bool
+	// The object must be the one with this UID, and in this version unless that is
+	// empty, or must not exist. Else the error is an *overtakenError, and nothing was
+	// written.
+	uid, version string
+	absent       bool
+}
+
+// noVersion is a resource version that no object has. An API server checks the
+// version against that of an object which exists, and ignores it where it creates
+// one (the generic registry, from Kubernetes 1.24 for every built-in kind): the
+// only way to say "create" with a server-side apply.
+const noVersion = "9223372036854775807"
+
+// overtakenError says that an object is not what was seen: somebody made,
+// deleted or replaced it since.
+type overtakenError struct {
+	id  manifest.Identity
+	err error // the API server's answer; may be nil
+}
+
+func (e *overtakenError) Error() string {
+	text := fmt.Sprintf("%s was made, deleted or replaced by somebody else while it was applied", e.id)
+	if e.err != nil {
+		text += ": " + e.err.Error()
+	}
+	return text
 }
 
 // apply sends a server-side apply and returns the object as it is then.
 func (c *cluster) apply(ctx context.Context, o object, u *unstructured.Unstructured, opts applyOptions) (*unstructured.Unstructured, error) {
+	pinned := u.GetResourceVersion() != "" && opts.version == "" // by who called, who tries again
+	switch {
+	case opts.absent:
+		u.SetResourceVersion(noVersion)
+	case opts.uid != "":
+		u.SetUID(types.UID(opts.uid))
+		if opts.version != "" {
+			u.SetResourceVersion(opts.version)
+		}
+	}
+	got, err := c.send(ctx, o, u, opts)
+	if opts.absent && refusesVersion(err) {
+		u.SetResourceVersion("")
+		got, err = c.send(ctx, o, u, opts)
+	}
+	changed := apierrors.IsConflict(err) && !conflicting(err)
+	switch {
+	case opts.absent && apierrors.IsConflict(err), opts.uid != "" && (otherUID(err) || (changed && !pinned)):
+		return nil, &overtakenError{o.identity(), err}
+	}
+	return got, err
+}
+
+func (c *cluster) send(ctx context.Context, o object, u *unstructured.Unstructured, opts applyOptions) (*unstructured.Unstructured, error) {
 	client, err := c.as(opts.user)
 	if err != nil {
 		return nil, err

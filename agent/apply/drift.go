@@ -5,6 +5,7 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -202,7 +203,14 @@ func (e *Engine) examineDrift(ctx context.Context, log *zap.Logger, it *item, t 
 
 // applyAgain sends one manifest once more.
 func (e *Engine) applyAgain(ctx context.Context, it *item, t *task) error {
-	if err := e.applyOne(ctx, it, t); err != nil {
+	err := e.applyOne(ctx, it, t)
+	var overtaken *overtakenError
+	if errors.As(err, &overtaken) {
+		t.result.doubt = true // it is to be repaired, not corrected
+		it.state.pollAt = time.Now()
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	t.result.drift.examined, t.result.drift.examineAt = t.result.touch.Version, time.Time{}

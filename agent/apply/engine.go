@@ -25,7 +25,8 @@
 //     over, or the owner's newest content does not name it any more. A move
 //     neither deletes nor creates.
 //   - An object that existed before, made by somebody else, is taken over as the
-//     policy allows, but never deleted, whichever item has it later.
+//     policy allows, but never deleted, whichever item has it later. This holds for
+//     one that appears while the engine looks, and wherever the engine is killed.
 //   - Health is reported for an object only after the digest in the report was
 //     applied to it.
 //   - An item with Complete set is not written any more, only looked at.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/drover-io/drover/shared/wire"
 )
 
@@ -141,6 +143,54 @@ func (r *rig) awaitDeletedOrDead(item wire.Item) {
 		}
 		if time.Now().After(deadline) {
 			r.t.Fatal("neither removed nor killed")
+		}
+	}
+}
+
+// An engine that is killed while it repairs goes on with that: what somebody else
+// put in the place of an object does not count as applied.
+func TestKilledInARepair(t *testing.T) {
+	t.Parallel()
+	shared.Cluster(t)
+	for _, late := range []bool{false, true} { // theirs is made while no engine runs
+		for killAt := 1; killAt <= 6; killAt++ {
+			t.Run(fmt.Sprintf("late=%v/%d", late, killAt), func(t *testing.T) {
+				t.Parallel()
+				r := newRig(t, fmt.Sprintf("kill-repair-%v-%d", late, killAt))
+				item := r.item("app", 1, "", configMap(r.ns, "a", "ours"), configMap(r.ns, "b", "ours"))
+				r.start()
+				r.engine.Sync([]wire.Item{item})
+				r.awaitCurrent(item)
+				r.await(item, "settled", func(wire.Report) bool { return r.lastGood(item) })
+				r.mu.Lock()
+				r.events, r.killAt = 0, killAt
+				r.mu.Unlock()
+				if err := r.live.Resource(configMaps).Namespace(r.ns).Delete(t.Context(), "a", metav1.DeleteOptions{}); err != nil {
+					t.Fatal(err)
+				}
+				if !late {
+					r.create(configMaps, r.ns, configMap("", "a", "theirs"))
+				}
+				for began := time.Now(); !r.isDead() && level(r.get(configMaps, r.ns, "a")) != "ours"; time.Sleep(5 * time.Millisecond) {
+					if time.Since(began) > patience {
+						t.Fatal("neither repaired nor killed")
+					}
+				}
+				r.stop()
+				if late && r.get(configMaps, r.ns, "a") == nil {
+					r.create(configMaps, r.ns, configMap("", "a", "theirs"))
+				}
+				r.mu.Lock()
+				r.killAt = 0
+				r.mu.Unlock()
+				r.start()
+				r.engine.Sync([]wire.Item{item})
+				for began := time.Now(); level(r.get(configMaps, r.ns, "a")) != "ours"; time.Sleep(5 * time.Millisecond) {
+					if time.Since(began) > patience {
+						t.Fatal("it stays as somebody else made it")
+					}
+				}
+			})
 		}
 	}
 }

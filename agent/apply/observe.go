@@ -171,6 +171,10 @@ func (e *Engine) takeSightings(it *item) {
 		r := &it.results[i]
 		s, ok := seen[r.obj.locator()]
 		switch {
+		case ok && r.blocked:
+			if s.gone || s.uid != r.obj.UID {
+				it.state.failures, it.state.applyAt = 0, time.Now()
+			}
 		case !ok || !r.report.Applied:
 		case s.gone:
 			r.doubt = r.report.Health != wire.HealthNotFound
@@ -178,6 +182,7 @@ func (e *Engine) takeSightings(it *item) {
 		case !reflect.DeepEqual(s.rules, r.rules), len(r.rules.Health) > 0 && !s.applied.Equal(r.applied):
 			r.doubt = true // judged by the rules of earlier content
 		case r.replaced(s.uid):
+			r.doubt = true // the end of ours was not seen by itself
 		default:
 			before := r.found
 			r.adopt(s)
@@ -205,7 +210,7 @@ func (it *item) pollDue() bool {
 }
 
 // follow makes the Observer see the objects of an item, from now on with the
-// rules of the content that was applied last.
+// rules of the content that was applied last, and those that are in its way.
 func (e *Engine) follow(uid string, results []result) {
 	if e.cfg.Observer == nil {
 		return
@@ -216,7 +221,7 @@ func (e *Engine) follow(uid string, results []result) {
 	it := e.items[uid]
 	for i := range results {
 		r := &results[i]
-		if it == nil || !r.report.Applied || r.obj.Resource == "" {
+		if it == nil || (!r.report.Applied && !r.blocked) || r.obj.Resource == "" {
 			continue
 		}
 		l := r.obj.locator()

@@ -59,6 +59,11 @@ func (e *Engine) begin(it *item, want wire.Item) {
 	if it.rec.Complete && it.rec.Digest == want.Digest && !it.rec.Deleted {
 		it.results = resultsOf(it.rec)
 		it.state.pollAt = time.Now()
+		for i := range it.results {
+			if r := &it.results[i]; r.redo && it.repairs() {
+				it.state.applyAt = time.Now()
+			}
+		}
 		e.follow(want.UID, it.results)
 		e.offer(it, want.Digest, it.rec.Dropped)
 		if len(it.rec.Dropped)+len(it.rec.Leaving) > 0 {
@@ -117,7 +122,8 @@ func resultsOf(rec record) []result {
 		results[o.Ordinal-1] = result{report: wire.ManifestReport{
 			Ordinal: o.Ordinal - 1, Group: o.Group, Version: o.Version, Kind: o.Kind, Resource: o.Resource,
 			Namespace: o.Namespace, Name: o.Name, Applied: true,
-		}, obj: o, managed: true, rules: rec.rulesOf(o.Ordinal-1, o), applied: rec.AppliedAt}
+		}, obj: o, managed: true, redo: o.Planned, rules: rec.rulesOf(o.Ordinal-1, o), applied: rec.AppliedAt}
+		results[o.Ordinal-1].obj.Planned = false
 	}
 	return results
 }

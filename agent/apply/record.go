@@ -81,6 +81,9 @@ type object struct {
 	Ordinal int `json:"ordinal,omitempty"`
 	// Manager is the field manager, when it is not the engine's own.
 	Manager string `json:"manager,omitempty"`
+	// Planned objects of complete content are missing or somebody else's, and are to
+	// be applied again.
+	Planned bool `json:"planned,omitempty"`
 	// Fields names the set of fields that the last apply owned; empty when the
 	// object is not written.
 	Fields string `json:"fields,omitempty"`

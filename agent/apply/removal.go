@@ -113,7 +113,7 @@ func (e *Engine) prepareRemoval(ctx context.Context, it *item, want wire.Item) e
 		}
 		if unknown {
 			rec.Digest = want.Digest
-			rec.Inventory = e.unowned(want.UID, c)
+			rec.Inventory = e.takeUnowned(want.UID, c)
 		}
 	}
 	return e.save(it, rec)
@@ -138,8 +138,9 @@ func (e *Engine) approveRemoval(ctx context.Context, it *item, want wire.Item) e
 	return e.save(it, rec)
 }
 
-// unowned lists the objects that the content names and no item owns.
-func (e *Engine) unowned(uid string, c *manifest.Content) []object {
+// takeUnowned lists the objects that the content names and no item owns, and makes
+// them the item's own, so that no other makes one while this one looks for it.
+func (e *Engine) takeUnowned(uid string, c *manifest.Content) []object {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var objects []object
@@ -148,6 +149,7 @@ func (e *Engine) unowned(uid string, c *manifest.Content) []object {
 		if owner := e.owners[m.ID]; m.Problem != "" || (owner != "" && owner != uid) {
 			continue
 		}
+		e.owners[m.ID] = uid
 		objects = append(objects, object{
 			Group: m.GVK.Group, Version: m.GVK.Version, Kind: m.GVK.Kind, Namespace: m.ID.Namespace, Name: m.ID.Name, Wave: m.Wave,
 			Protected: c.Protects(m.ID),

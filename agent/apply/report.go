@@ -40,6 +40,9 @@ type result struct {
 	waiting  bool // for a lower wave
 	unserved bool // its kind is not served
 	lasting  bool // the failure will hardly pass by itself
+	blocked  bool // by an object of somebody else's, which obj is
+	// overtaken says that the object is not what the plan was made for.
+	overtaken *overtakenError
 
 	rules   manifest.Rules
 	applied time.Time    // when the content was, zero if that is not known

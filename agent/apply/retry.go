@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,7 +82,8 @@ func unreachable(err error) bool {
 	var answered apierrors.APIStatus
 	var unknown *noMatchError
 	var own *manifest.Error
-	return err != nil && !errors.As(err, &answered) && !errors.As(err, &unknown) && !errors.As(err, &own)
+	var overtaken *overtakenError
+	return err != nil && !errors.As(err, &answered) && !errors.As(err, &unknown) && !errors.As(err, &own) && !errors.As(err, &overtaken)
 }
 
 // gone says that an object, or its whole kind, does not exist.
@@ -147,4 +149,19 @@ func forbidden(err error, user string) error {
 		return err
 	}
 	return &manifest.Error{Reason: wire.ApplyForbidden, Message: message}
+}
+
+// otherUID says that the object has another UID than the request.
+func otherUID(err error) bool {
+	var answered apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &answered) {
+		return false
+	}
+	return slices.ContainsFunc(detailCauses(answered.Status().Details), func(c metav1.StatusCause) bool { return c.Field == "metadata.uid" })
+}
+
+// refusesVersion says that the server takes no resource version where it creates:
+// some servers that are not Kubernetes' own.
+func refusesVersion(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "resourceVersion should not be set")
 }

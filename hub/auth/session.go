@@ -228,6 +228,31 @@ func (s *Sessions) checkOrigin(r *http.Request) error {
 	return nil
 }
 
+// Good says whether a session that began a long request still is one. It is no use
+// of the session: who only watches does not keep it from ending.
+func (s *Sessions) Good(name string) error {
+	obj, err := s.objects.Cached("", name)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("read session: %w", err)
+	}
+	s.mu.Lock()
+	seen := s.seen[name]
+	s.mu.Unlock()
+	if obj == nil || !obj.DeletionTimestamp.IsZero() || s.over(obj, seen, time.Now()) {
+		return errSessionEnded
+	}
+	return nil
+}
+
+// Ends is when a session ends at the latest; zero when that is not known.
+func (s *Sessions) Ends(name string) time.Time {
+	obj, err := s.objects.Cached("", name)
+	if err != nil || obj.Status.Expires == nil {
+		return time.Time{}
+	}
+	return obj.Status.Expires.Time
+}
+
 // CheckOrigin refuses a request that changes something unless it comes from one
 // of the hub's own pages.
 func (s *Sessions) CheckOrigin(r *http.Request) error {

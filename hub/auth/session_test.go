@@ -114,6 +114,18 @@ func TestSessions(t *testing.T) {
 	if _, ok, err := ask(cookie, cookie); ok || err == nil {
 		t.Errorf("two cookies: %v, %v", ok, err)
 	}
+	// Looking whether it is still good is no use of it.
+	seen := func() time.Time { s.mu.Lock(); defer s.mu.Unlock(); return s.seen[obj.Name] }
+	before := seen()
+	if err := s.Good(obj.Name); err != nil || !seen().Equal(before) {
+		t.Errorf("good: %v, seen %v, then %v", err, before, seen())
+	}
+	if at := s.Ends(obj.Name); !at.Equal(obj.Status.Expires.Time) || !s.Ends("s-nobody").IsZero() {
+		t.Errorf("ends %v", at)
+	}
+	if err := s.Good("s-nobody"); !errors.Is(err, errSessionEnded) {
+		t.Errorf("no session is good: %v", err)
+	}
 	stranger := newCredential(obj.Name)
 	if _, ok, err := ask(&http.Cookie{Name: SessionCookie, Value: stranger.text(PrefixSession)}); ok || !errors.Is(err, errSessionEnded) {
 		t.Errorf("wrong secret: %v, %v", ok, err)
@@ -138,6 +150,9 @@ func TestSessions(t *testing.T) {
 		}
 	}
 	await(cookie, false)
+	if err := s.Good(obj.Name); !errors.Is(err, errSessionEnded) {
+		t.Errorf("an ended session is good: %v", err)
+	}
 
 	// The certificate that a session stands for bounds it.
 	end := time.Now().Add(time.Minute)

@@ -16,12 +16,9 @@ import (
 	"github.com/drover-io/drover/shared/wire"
 )
 
-// Conditions of a work that are Drover's own and stand only while they are true.
 const (
-	// ConditionPruneBlocked: a removal waits for a word; the message says which.
-	ConditionPruneBlocked = "PruneBlocked"
-	// ConditionDrifted: somebody else changed objects, and they are not put right.
-	ConditionDrifted = "Drifted"
+	ConditionPruneBlocked = work.ConditionPruneBlocked
+	ConditionDrifted      = work.ConditionDrifted
 
 	reasonDeleting = "WorkDeleting"
 )

@@ -41,6 +41,7 @@ import (
 	"github.com/drover-io/drover/hub/auth"
 	"github.com/drover-io/drover/hub/auth/openid"
 	"github.com/drover-io/drover/shared/apis/fleet"
+	"github.com/drover-io/drover/shared/apis/live"
 )
 
 // Paths that this package serves, for a mux.
@@ -72,6 +73,7 @@ type Providers interface {
 type Sessions interface {
 	Start(ctx context.Context, who user.Info, facts fleet.SessionSpec, notAfter time.Time) (*fleet.Session, *http.Cookie, error)
 	End(ctx context.Context, name string) error
+	Ends(name string) time.Time
 	CheckOrigin(r *http.Request) error
 }
 
@@ -218,13 +220,7 @@ func (l *Login) describe(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // Identity is the answer of GET /v1/session.
-type Identity struct {
-	User   string              `json:"user"`
-	Groups []string            `json:"groups"`
-	Extra  map[string][]string `json:"extra,omitempty"`
-	// Session is the name of the session, if it is one that asks.
-	Session string `json:"session,omitempty"`
-}
+type Identity = live.Identity
 
 func (l *Login) who(r *http.Request) (user.Info, error) {
 	who, ok, err := l.cfg.Authenticator.AuthenticateRequest(r)
@@ -242,7 +238,11 @@ func (l *Login) whoami(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	respond(w, http.StatusOK, Identity{who.GetName(), who.GetGroups(), who.GetExtra(), sessionOf(who)})
+	out := Identity{User: who.GetName(), Groups: who.GetGroups(), Extra: who.GetExtra(), Session: sessionOf(who)}
+	if at := l.cfg.Sessions.Ends(out.Session); !at.IsZero() {
+		out.Expires = &at
+	}
+	respond(w, http.StatusOK, out)
 	return nil
 }
 

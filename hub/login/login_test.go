@@ -153,6 +153,8 @@ func (f *fakes) End(_ context.Context, name string) error {
 	return nil
 }
 
+func (f *fakes) Ends(string) time.Time { return time.Time{} }
+
 func (f *fakes) CheckOrigin(r *http.Request) error {
 	if r.Header.Get(auth.HeaderRequest) == "" {
 		return errors.New("refused: no header")

@@ -82,6 +82,15 @@ const tableAccept = "application/json;as=Table;v=v1;g=meta.k8s.io"
 // Table asks the hub to lay out a list, or one object when name is not empty,
 // as kubectl would.
 func (c *Client) Table(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string, opts metav1.ListOptions) (*metav1.Table, error) {
+	return c.table(ctx, gvr, namespace, name, opts, metav1.IncludeMetadata)
+}
+
+// TableOfObjects is Table, with the whole object beside each row.
+func (c *Client) TableOfObjects(ctx context.Context, gvr schema.GroupVersionResource, opts metav1.ListOptions) (*metav1.Table, error) {
+	return c.table(ctx, gvr, "", "", opts, metav1.IncludeObject)
+}
+
+func (c *Client) table(ctx context.Context, gvr schema.GroupVersionResource, namespace, name string, opts metav1.ListOptions, include metav1.IncludeObjectPolicy) (*metav1.Table, error) {
 	path := "/apis/" + gvr.Group + "/" + gvr.Version
 	if namespace != "" {
 		path += "/namespaces/" + url.PathEscape(namespace)
@@ -91,6 +100,9 @@ func (c *Client) Table(ctx context.Context, gvr schema.GroupVersionResource, nam
 		path += "/" + url.PathEscape(name)
 	}
 	query := url.Values{}
+	if include != metav1.IncludeMetadata { // the default
+		query.Set("includeObject", string(include))
+	}
 	if opts.LabelSelector != "" {
 		query.Set("labelSelector", opts.LabelSelector)
 	}

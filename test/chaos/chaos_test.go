@@ -8,9 +8,9 @@ package chaos
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -20,23 +20,19 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
-	"k8s.io/client-go/dynamic"
-
-	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/test/kube"
 	"github.com/drover-io/drover/test/local"
 )
 
 var (
-	seeds = flag.Int("seeds", 0, "how many random plans; see make chaos")
-	first = flag.Uint64("first-seed", 0, "the first seed; 0 takes one from the clock")
+	seeds = flag.Int("seeds", 20, "how many random plans; make chaos runs a thousand")
+	first = flag.Uint64("first-seed", 1, "the first seed; 0 takes one from the clock")
 	// More plans beside each other make the whole faster, and each of them meets
-	// as many failures: those go on until the last plan ends.
+	// as many failures: those go on until the last plan ends. A seed that failed is
+	// best repeated with those beside it, as they share the programs.
 	together = flag.Int("together", 20, "how many plans run beside each other, under the same failures")
 
 	binaries string
@@ -49,9 +45,6 @@ const settleLimit = 90 * time.Second
 func TestMain(m *testing.M) { os.Exit(local.Main(&binaries, func() int { return shared.Main(m) })) }
 
 func TestChaos(t *testing.T) {
-	if *seeds == 0 {
-		t.Skip("no plans asked for: make chaos runs a thousand")
-	}
 	w := newWorld(t)
 	seed := *first
 	if seed == 0 {
@@ -64,14 +57,9 @@ func TestChaos(t *testing.T) {
 		seed += uint64(n)
 		t.Logf("%d plans, the last of seed %d, after %s", done+n, seed-1, time.Since(began).Round(time.Second))
 	}
-}
-
-// run is one plan under way.
-type runner struct {
-	world *world
-	ns    string
-	plan  plan
-	*history
+	for _, what := range slices.Sorted(maps.Keys(w.met)) {
+		t.Logf("%6d %s", w.met[what], what)
+	}
 }
 
 // batch runs n plans at once under the same failures, then lets everything
@@ -84,10 +72,7 @@ func (w *world) batch(t *testing.T, seed uint64, n int) {
 		s := seed + uint64(i)
 		runs[i] = &runner{world: w, ns: fmt.Sprintf("chaos-%d", s), plan: newPlan(s), history: newHistory()}
 		histories[runs[i].ns] = runs[i].history
-		ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": runs[i].ns}}}
-		if _, err := w.kubernetes.Resource(corev1.SchemeGroupVersion.WithResource("namespaces")).Create(t.Context(), ns, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		w.prepare(t, runs[i].ns)
 	}
 	w.histories.Store(&histories)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -99,6 +84,7 @@ func (w *world) batch(t *testing.T, seed uint64, n int) {
 				r.note("%s", what)
 				r.mu.Unlock()
 			}
+			w.met[strings.Split(what, " for ")[0]]++
 		})
 	})
 	var plans sync.WaitGroup
@@ -111,132 +97,23 @@ func (w *world) batch(t *testing.T, seed uint64, n int) {
 	deadline := time.Now().Add(settleLimit)
 	for _, r := range runs {
 		r.settle(t, deadline)
+		_, works := r.state()
+		r.count(works)
 	}
 	if !t.Failed() {
 		w.clear(t, runs)
 	}
-	if t.Failed() {
-		t.Logf("the agent says:\n%s", w.agent.Tail())
+	for _, r := range runs {
+		r.mu.Lock()
+		for what, n := range r.met {
+			w.met[what] += n
+		}
+		r.mu.Unlock()
 	}
 	w.histories.Store(&map[string]*history{})
 }
 
 func (w *world) history(ns string) *history { return (*w.histories.Load())[ns] }
-
-func (r *runner) maps() dynamic.ResourceInterface {
-	return r.world.kubernetes.Resource(corev1.SchemeGroupVersion.WithResource("configmaps")).Namespace(r.ns)
-}
-
-func (r *runner) run(t *testing.T) {
-	for _, s := range r.plan.steps {
-		select {
-		case <-t.Context().Done():
-			return
-		case <-time.After(s.pause): // part of the plan
-		}
-		switch s.do {
-		case put:
-			value := r.putting(s)
-			r.insist(t, func(ctx context.Context) error {
-				old, err := r.world.works.Get(ctx, r.ns+"."+s.work, metav1.GetOptions{})
-				switch {
-				case err != nil && !apierrors.IsNotFound(err):
-					return err
-				case err == nil && old.GetDeletionTimestamp() != nil:
-					return errors.New("the former work is still being removed")
-				}
-				_, err = r.world.works.Apply(ctx, r.ns+"."+s.work, r.manifestWork(s, value), metav1.ApplyOptions{FieldManager: "chaos", Force: true})
-				return err
-			})
-			r.put(s, value)
-		case remove:
-			r.removing(s.work)
-			r.insist(t, func(ctx context.Context) error { return r.delete(ctx, s.work) })
-		default:
-			r.other(t, s)
-		}
-	}
-}
-
-// insist repeats what a person would when the hub dies under a request.
-func (r *runner) insist(t *testing.T, f func(context.Context) error) {
-	deadline := time.Now().Add(settleLimit)
-	for {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		err := f(ctx)
-		cancel()
-		if err == nil || t.Context().Err() != nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("seed %d: the hub has not done it for %s: %v", r.plan.seed, settleLimit, err)
-			return
-		}
-		time.Sleep(50 * time.Millisecond) // between attempts
-	}
-}
-
-func (r *runner) delete(ctx context.Context, work string) error {
-	err := r.world.works.Delete(ctx, r.ns+"."+work, metav1.DeleteOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return err
-}
-
-// other does what people do to objects behind the agent's back.
-func (r *runner) other(t *testing.T, s step) {
-	switch s.do {
-	case foreignEdit:
-		live, err := r.maps().Patch(t.Context(), s.name, types.MergePatchType, []byte(`{"data":{"value":"foreign"}}`), metav1.PatchOptions{FieldManager: "somebody"})
-		if err == nil {
-			r.mu.Lock()
-			r.note("somebody else edited %s (%s)", s.name, live.GetUID())
-			r.mu.Unlock()
-		}
-	case foreignDelete:
-		live, err := r.maps().Get(t.Context(), s.name, metav1.GetOptions{})
-		if err != nil {
-			return
-		}
-		uid := live.GetUID()
-		r.byOther(r.killed, string(uid), "deletes")
-		_ = r.maps().Delete(t.Context(), s.name, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}) // it may be gone
-	case foreignCreate:
-		m := r.configMap(s.name, "foreign")
-		made, err := r.maps().Create(t.Context(), &unstructured.Unstructured{Object: m}, metav1.CreateOptions{FieldManager: "somebody"})
-		if err == nil {
-			r.byOther(r.foreign, string(made.GetUID()), "made")
-		}
-	}
-}
-
-func (r *runner) configMap(name, value string) map[string]any {
-	return map[string]any{
-		"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": name, "namespace": r.ns, "labels": map[string]any{"chaos": "yes"}},
-		"data":     map[string]any{"value": value},
-	}
-}
-
-func (r *runner) manifestWork(s step, value string) *unstructured.Unstructured {
-	manifests := []any{} // null is not a list
-	for _, name := range s.names {
-		manifests = append(manifests, r.configMap(name, value))
-	}
-	policy := work.Foreground
-	if s.orphan {
-		policy = work.Orphan
-	}
-	return &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": work.Group + "/" + work.Version, "kind": work.Kind,
-		"metadata": map[string]any{"name": r.ns + "." + s.work, "namespace": clusterName},
-		"spec": map[string]any{
-			"workload":     map[string]any{"manifests": manifests},
-			"deleteOption": map[string]any{"propagationPolicy": policy},
-		},
-	}}
-}
 
 // state is what the watches show of this plan.
 func (r *runner) state() (objects, works map[string]*unstructured.Unstructured) {
@@ -273,8 +150,24 @@ func (r *runner) settle(t *testing.T, deadline time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.violations) > 0 {
-		t.Errorf("seed %d:\n%s\nhistory:\n%s", r.plan.seed, strings.Join(slices.Compact(r.violations), "\n"), strings.Join(r.lines, "\n"))
+		t.Errorf("seed %d:\n%s\nhistory:\n%s\nthe agent says:\n%s", r.plan.seed,
+			strings.Join(slices.Compact(r.violations), "\n"), strings.Join(r.lines, "\n"), r.world.said(r.ns))
 	}
+}
+
+// said is what the agents say of one plan, and when they start.
+func (w *world) said(ns string) string {
+	text, err := os.ReadFile(w.agent.Log)
+	if err != nil {
+		return err.Error()
+	}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, ns+".") || !strings.Contains(line, "chaos-") {
+			lines = append(lines, strings.TrimSuffix(line, "\n"))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // clear removes the works, which must take along what they own, and then the

@@ -5,6 +5,7 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -25,6 +27,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/drover-io/drover/shared/apis/work"
+	"github.com/drover-io/drover/shared/client"
 	"github.com/drover-io/drover/test/kube"
 	"github.com/drover-io/drover/test/local"
 )
@@ -40,16 +43,18 @@ type world struct {
 	cluster *kube.Cluster
 
 	works      dynamic.ResourceInterface
+	contents   *client.Client
 	kubernetes dynamic.Interface
 	onHub      cache.Store
 	onCluster  cache.Store
 
+	met       map[string]int                      // see history
 	histories atomic.Pointer[map[string]*history] // by namespace
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{cluster: shared.Cluster(t)}
+	w := &world{cluster: shared.Cluster(t), met: map[string]int{}}
 	w.histories.Store(&map[string]*history{})
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -109,6 +114,9 @@ func (w *world) watch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if w.contents, err = client.NewForConfig(cfg); err != nil {
+		t.Fatal(err)
+	}
 	if w.kubernetes, err = dynamic.NewForConfig(w.cluster.RESTConfig()); err != nil {
 		t.Fatal(err)
 	}
@@ -127,6 +135,33 @@ func (w *world) watch(t *testing.T) {
 			h.object(watch.Event{Type: what}, u)
 		}
 	})
+}
+
+// prepare makes the namespace of one plan, with the executor that may write.
+func (w *world) prepare(t *testing.T, ns string) {
+	t.Helper()
+	objects := []struct{ group, resource, body string }{
+		{"", "namespaces", `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":%q}}`},
+		{"", "serviceaccounts", `{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"writer","namespace":%q}}`},
+		{rbacv1.GroupName, "roles", `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{"name":"writer","namespace":%q},
+			"rules":[{"apiGroups":[""],"resources":["configmaps"],"verbs":["*"]}]}`},
+		{rbacv1.GroupName, "rolebindings", `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"RoleBinding","metadata":{"name":"writer","namespace":%[1]q},
+			"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"writer"},"subjects":[{"kind":"ServiceAccount","name":"writer","namespace":%[1]q}]}`},
+	}
+	for i, o := range objects {
+		u := &unstructured.Unstructured{}
+		if err := json.Unmarshal(fmt.Appendf(nil, o.body, ns), &u.Object); err != nil {
+			t.Fatal(err)
+		}
+		c := w.kubernetes.Resource(schema.GroupVersionResource{Group: o.group, Version: "v1", Resource: o.resource})
+		var in dynamic.ResourceInterface = c
+		if i > 0 {
+			in = c.Namespace(ns)
+		}
+		if _, err := in.Create(t.Context(), u, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) inform(t *testing.T, c dynamic.Interface, r schema.GroupVersionResource, namespace, selector string, on func(*unstructured.Unstructured, watch.EventType)) cache.Store {
@@ -165,8 +200,8 @@ func (w *world) inform(t *testing.T, c dynamic.Interface, r schema.GroupVersionR
 }
 
 // disturbances is how often something fails in quick succession under one batch:
-// often enough to meet every step. Later failures are rarer, so that a batch that
-// takes long gets somewhere.
+// often enough to meet every step. From then on failures become rarer and rarer, so
+// that a batch gets somewhere also where programs take seconds to start.
 const disturbances = 8
 
 // disturb kills and cuts at random until ctx ends, and leaves everything running.
@@ -174,7 +209,7 @@ func (w *world) disturb(ctx context.Context, t *testing.T, r *rand.Rand, log fun
 	for n := 0; ; n++ {
 		pause := time.Duration(200+r.IntN(1000)) * time.Millisecond
 		if n >= disturbances {
-			pause *= 3
+			pause *= time.Duration(3 + (n-disturbances)/3)
 		}
 		select {
 		case <-ctx.Done():

@@ -146,6 +146,29 @@ func dropServerFields(u *unstructured.Unstructured) {
 	maps.DeleteFunc(metadata, func(name string, _ any) bool { return fields.OfServer(name) })
 }
 
+// Mark gives an object that says nothing but its name, as many a Namespace, a field
+// of its own. Server-side apply leaves no trace of a manager that owns no field,
+// and the trace is what tells an object that we made.
+func Mark(u *unstructured.Unstructured) {
+	for key, value := range u.Object {
+		if key != "apiVersion" && key != "kind" && key != "metadata" && key != "status" && !blank(value) {
+			return
+		}
+	}
+	metadata, _ := u.Object["metadata"].(map[string]any)
+	for key, value := range metadata {
+		if key != "name" && key != "namespace" && !blank(value) {
+			return
+		}
+	}
+	u.SetAnnotations(map[string]string{work.AnnotationMadeBy: "drover"})
+}
+
+func blank(value any) bool {
+	inner, isMap := value.(map[string]any)
+	return value == nil || (isMap && len(inner) == 0)
+}
+
 // foldStringData writes stringData of a Secret as the data that the API server
 // makes of it. Server-side apply knows no owner of what came as stringData, so
 // nobody's change to it would be seen. It returns what is wrong.

@@ -199,7 +199,12 @@ func (s *state) put(ctx context.Context, owner *addon.ManagedClusterAddOn, d *dr
 		if o.DeletionTimestamp != nil {
 			return nil
 		}
+		generation, before := o.Generation, work.BesideSpec(o.Annotations)
 		d.fill(o, owner)
+		if work.BesideSpec(o.Annotations) != before {
+			// The store counts what changes outside the metadata only.
+			o.Generation = generation + 1
+		}
 		return nil
 	})
 	if !errors.Is(err, store.ErrNotFound) {

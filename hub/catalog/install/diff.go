@@ -27,7 +27,7 @@ const (
 	maxText   = 256 // of one value
 )
 
-const secretText = "(secret)"
+const secretText = "***" // as the content of versions has it
 
 // given are the objects of a work, by what names them.
 func given(ctx context.Context, bundles Bundles, w *work.ManifestWork) (map[identity]map[string]any, error) {

@@ -29,9 +29,14 @@ func (r *Resolver) versionOf(mca *addon.ManagedClusterAddOn, placement *addon.Pl
 		cma = nil
 	}
 	name := ""
-	if ref, ok := config.Last(config.References(cma, placement, mca), config.VersionKind()); ok {
+	if ref, ok := config.Last(config.References(nil, nil, mca), config.VersionKind()); ok {
 		name = ref.Name
-	} else if c := mca.Status.Content; c != nil {
+	} else if c := mca.Status.Content; c != nil && placement == nil {
+		name = c.AddOnVersion // a placement may have named it
+	}
+	if ref, ok := config.Last(config.References(cma, placement, mca), config.VersionKind()); ok && name == "" {
+		name = ref.Name
+	} else if c := mca.Status.Content; c != nil && name == "" {
 		name = c.AddOnVersion
 	}
 	v, err := r.versions.Cached("", name)

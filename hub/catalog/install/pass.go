@@ -276,7 +276,7 @@ func (s *state) serve(ctx context.Context, due []*dish, passed map[*dish]bool, f
 		}
 		var job func(context.Context) error
 		if d.deleting() {
-			job = s.remove(d)
+			job = s.remove(ctx, d)
 		} else {
 			job = s.bring(ctx, d, passed[d], fresh[d])
 		}

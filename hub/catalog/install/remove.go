@@ -23,11 +23,11 @@ import (
 // remove decides the next step of a removal, and returns what carries it out: first
 // the addons go that need this one, then its hooks run, then its objects go, the
 // works with them, and at last the ManagedClusterAddOn.
-func (s *state) remove(d *dish) func(context.Context) error {
+func (s *state) remove(ctx context.Context, d *dish) func(context.Context) error {
 	if !slices.Contains(d.obj.Finalizers, addon.FinalizerRemoval) {
 		return nil
 	}
-	step := s.removalStep(d)
+	step := s.removalStep(ctx, d)
 	next := s.removalStatus(d, step)
 	status := !sameStatus(next, &d.obj.Status)
 	obj := d.obj
@@ -65,7 +65,7 @@ type step struct {
 	do      func(context.Context) error // nil: wait
 }
 
-func (s *state) removalStep(d *dish) step {
+func (s *state) removalStep(ctx context.Context, d *dish) step {
 	own := map[string]*workState{}
 	for _, name := range []string{deployName(d.addon), postInstallName(d.addon), preDeleteName(d.addon)} {
 		k := workKey(d.cluster, name)
@@ -85,8 +85,8 @@ func (s *state) removalStep(d *dish) step {
 	}
 	deploy := own[deployName(d.addon)]
 	if deploy != nil && !deploy.deleting {
-		if heir, ns := s.heir(d, deploy); heir != "" {
-			return step{message: fmt.Sprintf("namespace %s is handed over to addon %s, which is there too", ns, heir)}
+		if wait := s.heir(ctx, d, deploy); wait != nil {
+			return *wait
 		}
 		if wait := s.preDelete(d, deploy, own[preDeleteName(d.addon)]); wait != nil {
 			return *wait
@@ -123,27 +123,46 @@ func (s *state) dependents(d *dish) *step {
 	return nil
 }
 
-// heir is an addon that is about to take a Namespace over.
-func (s *state) heir(d *dish, deploy *workState) (heir, namespace string) {
+// heir is set while another addon lives in a Namespace that the work has, and has
+// not taken that over: with the Namespace all that is in it would go.
+func (s *state) heir(ctx context.Context, d *dish, deploy *workState) *step {
 	for _, ns := range deploy.namespaces {
 		for _, name := range slices.Sorted(maps.Keys(s.byCluster[d.cluster])) {
 			o := s.byCluster[d.cluster][name]
 			w := s.works[workKey(d.cluster, deployName(name))]
-			switch {
-			case o == d || o.deleting() || o.target == nil || !slices.Contains(o.target.namespaces, ns) || w == nil || w.deleting:
+			if o == d || o.deleting() || w == nil || w.deleting || !s.livesIn(ctx, o, ns) {
 				continue
-			case o.target.problem != nil || o.note != nil:
-				continue // it cannot be written to now
-			case slices.Contains(w.namespaces, ns) && w.is(work.ConditionApplied, metav1.ConditionTrue):
-			default:
-				o.dirty = true
-				d.again = time.Now().Add(retryAfter)
-				return name, ns
 			}
-			break
+			if slices.Contains(w.namespaces, ns) && w.is(work.ConditionApplied, metav1.ConditionTrue) {
+				break
+			}
+			o.dirty = true
+			d.again = time.Now().Add(retryAfter)
+			message := fmt.Sprintf("namespace %s is handed over to addon %s, which is there too", ns, name)
+			if o.target != nil && o.target.problem == nil && !slices.Contains(o.target.namespaces, ns) {
+				message = fmt.Sprintf("addon %s has objects in namespace %s, which would go with this one: remove it first, or have it bring the namespace, too", name, ns)
+			}
+			if o.note != nil {
+				message += "; that waits: " + o.note.Message
+			}
+			return &step{message: message}
 		}
 	}
-	return "", ""
+	return nil
+}
+
+// livesIn says whether an addon has objects in a namespace, or should have; what
+// cannot be read may.
+func (s *state) livesIn(ctx context.Context, o *dish, ns string) bool {
+	if o.target != nil && slices.Contains(o.target.namespaces, ns) {
+		return true
+	}
+	e, ok := s.store.Cached(workKey(o.cluster, deployName(o.addon)))
+	if !ok {
+		return false
+	}
+	ids, err := s.cfg.Resolver.names.of(ctx, s.cfg.Bundles, e)
+	return err != nil || slices.ContainsFunc(ids, func(id identity) bool { return id.Namespace == ns })
 }
 
 // preDelete runs the hooks that the objects were given with; nil when they are

@@ -153,6 +153,37 @@ func TestSharedNamespace(t *testing.T) {
 	}
 }
 
+// A namespace does not go while another addon lives in it, also when that cannot take
+// it over because it cannot be rendered.
+func TestNamespaceOfOthersStays(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cluster("c1", true)
+	r.version("one", "1.0.0", nil)
+	r.version("two", "1.0.0", nil)
+	r.install("c1", "one", "1.0.0")
+	r.well("c1", "one", "1.0.0")
+	values := r.values("c1", "two", `{"value":"red"}`)
+	r.install("c1", "two", "1.0.0", values)
+	r.well("c1", "two", "1.0.0")
+	r.values("c1", "two", `{"broken":true}`)
+	r.until("broken", func() bool {
+		return r.condition("c1", "two", addon.ConditionConfigured) == "False/ConfigurationsNotConfigured"
+	})
+	r.must(nil, r.dishes.Delete(ctx(t), "c1", "one"))
+	r.until("it waits", func() bool {
+		m := r.message("c1", "one", addon.ConditionProgressing)
+		return strings.Contains(m, "is handed over to addon two") && strings.Contains(m, "values say that it is broken")
+	})
+	if w := r.work("c1", deployName("one")); w == nil || w.DeletionTimestamp != nil {
+		t.Fatal("the namespace goes")
+	}
+	r.values("c1", "two", `{"value":"blue"}`)
+	r.until("two takes it", func() bool { return strings.Contains(r.text(r.work("c1", deployName("two"))), `"Namespace"`) })
+	r.report("c1", deployName("two"), healthy)
+	r.until("gone", func() bool { r.clean(); return r.dish("c1", "one") == nil })
+}
+
 // Hooks run after the objects are healthy, and before they go.
 func TestHooks(t *testing.T) {
 	t.Parallel()

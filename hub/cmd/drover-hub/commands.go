@@ -71,6 +71,7 @@ func register(f *pflag.FlagSet, cfg *hub.Config, o *options) {
 	f.IntVar(&cfg.Audit.LogMaxSize, "audit-log-maxsize", 100, "megabytes at which that file is put aside")
 	f.IntVar(&cfg.Audit.LogMaxBackup, "audit-log-maxbackup", 0, "how many files put aside are kept (default: all)")
 	f.StringVar(&cfg.Audit.WebhookConfigFile, "audit-webhook-config-file", "", "kubeconfig of a server that gets every audit record")
+	f.StringVar(&cfg.UIDir, "ui-dir", "", "serve the dashboard from this directory, for who works on it (default: built in)")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	f.StringVar(&o.configFile, daemon.ConfigFlag, "", "YAML file of these options, by their names")

@@ -7,10 +7,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,6 +25,7 @@ import (
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/client"
 	"github.com/drover-io/drover/shared/daemon"
+	"github.com/drover-io/drover/shared/words"
 )
 
 func (g *globals) clustersCommand() *cobra.Command {
@@ -38,13 +41,49 @@ func (g *globals) clustersCommand() *cobra.Command {
 				}
 				selector = strings.Trim(selector+","+inSet, ",")
 			}
-			return g.list(ctx, cmd, hub, clusters(), "", metav1.ListOptions{LabelSelector: selector})
+			opts := metav1.ListOptions{LabelSelector: selector}
+			if g.output != "table" && g.output != "wide" {
+				return g.list(ctx, cmd, hub, clusters(), "", opts)
+			}
+			t, err := hub.TableOfObjects(ctx, clusters(), opts)
+			if err != nil {
+				return err
+			}
+			if len(t.Rows) == 0 {
+				say(cmd, "No %s found.", clusters().Resource)
+				return nil
+			}
+			if err := addPhases(t); err != nil {
+				return err
+			}
+			return printTable(cmd.OutOrStdout(), t, g.output == "wide", false)
 		}),
 	}
 	c.Flags().StringVarP(&selector, "selector", "l", "", "label selector, as in kubectl")
 	c.Flags().StringVar(&set, "set", "", "only the members of this ManagedClusterSet")
 	c.AddCommand(g.kubeconfigCommand())
 	return c
+}
+
+// addPhases puts the phase of each cluster, and why, into a table of the hub before
+// its last column, the age.
+func addPhases(t *metav1.Table) error {
+	last := max(len(t.ColumnDefinitions)-1, 0)
+	t.ColumnDefinitions = slices.Insert(t.ColumnDefinitions, last,
+		metav1.TableColumnDefinition{Name: "Phase"}, metav1.TableColumnDefinition{Name: "Reason", Priority: 1})
+	for i := range t.Rows {
+		row := &t.Rows[i]
+		var mc cluster.ManagedCluster
+		if err := json.Unmarshal(row.Object.Raw, &mc); err != nil {
+			return fmt.Errorf("read the hub's answer: %w", err)
+		}
+		s := words.Cluster(&mc)
+		for len(row.Cells) < last {
+			row.Cells = append(row.Cells, nil)
+		}
+		row.Cells = slices.Insert(row.Cells, last, any(s.Phase), any(s.Reason))
+	}
+	return nil
 }
 
 // setSelector is the label selector of a set's members.
@@ -107,8 +146,7 @@ func (g *globals) clusterRemoveCommand() *cobra.Command {
 			if _, err := hub.Resource(clusters()).Get(ctx, args[0], metav1.GetOptions{}); err != nil {
 				return err
 			}
-			if err := confirm(cmd, yes, args[0], "Cluster %s will be removed from the hub and its agent's certificate revoked.\n"+
-				"What was applied on the cluster stays there. To come back it needs a new token.", args[0]); err != nil {
+			if err := confirm(cmd, yes, args[0], "%s", words.Consequence(words.ActionRemoveCluster, args[0])); err != nil {
 				return err
 			}
 			if err := hub.Resource(clusters()).Delete(ctx, args[0], metav1.DeleteOptions{}); err != nil {
@@ -129,8 +167,7 @@ func (g *globals) clusterRevokeCommand() *cobra.Command {
 		Use: "revoke NAME", Short: "Ban the agent of a cluster at once, for a lost or stolen key", Args: cobra.ExactArgs(1),
 		Example: "  drover cluster revoke shop-1 --reason 'stolen laptop'",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) error {
-			if err := confirm(cmd, yes, args[0], "The agent of cluster %s will be cut off now and its certificate refused for good.\n"+
-				"The cluster stays in the list; to come back it needs a new token and an approval with --replace.", args[0]); err != nil {
+			if err := confirm(cmd, yes, args[0], "%s", words.Consequence(words.ActionRevokeCluster, args[0])); err != nil {
 				return err
 			}
 			obj, err := patch(ctx, hub, identities(), args[0], map[string]any{"spec": map[string]any{"revoked": true, "reason": reason}})

@@ -55,6 +55,12 @@ const (
 	AnnotationProtected = "fleet.drover.io/protected"
 )
 
+// BesideSpec are the values of the annotations of a work that are part of what its
+// agent applies, as the spec is: another value counts up the generation.
+func BesideSpec(annotations map[string]string) [3]string {
+	return [3]string{annotations[AnnotationBundle], annotations[AnnotationHealthRules], annotations[AnnotationProtected]}
+}
+
 // Limits of the annotations.
 const (
 	MaxHealthRules      = 64
@@ -70,6 +76,10 @@ const (
 	AnnotationWave = "fleet.drover.io/wave"
 )
 
+// AnnotationMadeBy is on objects of clusters whose manifests say nothing but a name:
+// without it nothing would tell that an agent made them.
+const AnnotationMadeBy = "fleet.drover.io/made-by"
+
 // Condition types, of the work and of each manifest.
 const (
 	ConditionApplied   = "Applied"
@@ -84,6 +94,11 @@ const (
 	// applied again.
 	ConditionComplete = "Complete"
 	ConditionDeleting = "Deleting"
+	// ConditionPruneBlocked and ConditionDrifted are Drover's own, and stand only
+	// while they are true: a removal waits for a word; somebody else changed objects,
+	// and they are not put right.
+	ConditionPruneBlocked = "PruneBlocked"
+	ConditionDrifted      = "Drifted"
 	// ConditionFeedbackSynced is of a manifest with feedback rules.
 	ConditionFeedbackSynced = "StatusFeedbackSynced"
 )
