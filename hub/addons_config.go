@@ -7,6 +7,8 @@ import (
 	"context"
 	"reflect"
 
+	"go.uber.org/zap"
+
 	"github.com/drover-io/drover/hub/api"
 	"github.com/drover-io/drover/hub/catalog/admission"
 	"github.com/drover-io/drover/hub/catalog/config"
@@ -25,6 +27,11 @@ func configHooks(p *parts) map[string]api.Hook {
 		addon.ResourceTemplates:               announced(p.history, config.TemplateKind(), rules.Template),
 		addon.ResourceClusterManagementAddOns: before(recipeRules{p}.admit, checked(rules.AddOn)),
 	}
+}
+
+// validity says in the status of AddOnConfigs whether their values are usable.
+func validity(p *parts, log *zap.Logger) *admission.Validity {
+	return admission.NewValidity(admission.New(p.store, p.history), log)
 }
 
 // admitConfigRevision refuses all writes: what addons run is rendered from what

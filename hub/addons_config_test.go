@@ -150,3 +150,78 @@ spec:
 		t.Errorf("a revision can be deleted: %v", err)
 	}
 }
+
+func TestConfigValidity(t *testing.T) {
+	t.Parallel()
+	r := start(t, t.TempDir(), nil)
+	c := r.client()
+	put := func(text string) {
+		t.Helper()
+		obj := object(t, text)
+		if _, err := c.Resource(addonConfigKinds()[obj.GetKind()]).Namespace(obj.GetNamespace()).Apply(timeout(t), obj.GetName(), obj, metav1.ApplyOptions{FieldManager: "test", Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// version stores logging 1.0.0 with a bound on the replicas.
+	version := func(most string) {
+		t.Helper()
+		put(`
+apiVersion: fleet.drover.io/v1alpha1
+kind: AddOnVersion
+metadata: {name: logging-1.0.0}
+spec:
+  addOn: logging
+  version: 1.0.0
+  default: true
+  manifests: [{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}]
+  configSchema: {type: object, properties: {replicas: {type: integer, maximum: ` + most + `}}}
+`)
+	}
+	config := func(name, spec string) {
+		t.Helper()
+		put("{apiVersion: fleet.drover.io/v1alpha1, kind: AddOnConfig, metadata: {namespace: edge, name: " + name + "}, spec: " + spec + "}")
+	}
+	until := func(name, status, reason, message string) string {
+		t.Helper()
+		for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+			obj, err := c.Resource(addonConfigKinds()["AddOnConfig"]).Namespace("edge").Get(timeout(t), name, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, _, _ := unstructured.NestedSlice(obj.Object, "status", "conditions")
+			for _, x := range list {
+				m := x.(map[string]any)
+				if said, _ := m["message"].(string); m["type"] == fleet.ConditionValid && m["status"] == status && m["reason"] == reason &&
+					m["observedGeneration"] == obj.GetGeneration() && strings.Contains(said, message) {
+					return obj.GetResourceVersion()
+				}
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: never %s %s %q: %v", name, status, reason, message, list)
+			}
+		}
+	}
+	put("{apiVersion: v1, kind: Namespace, metadata: {name: edge}}")
+	config("a", "{addOn: logging, values: {replicas: 4}}")
+	until("a", "Unknown", fleet.ReasonNotUsed, "")
+	version("5")
+	until("a", "True", fleet.ReasonValuesValid, "checked with logging 1.0.0")
+	config("a", "{addOn: logging, values: {replicas: 5}}")
+	until("a", "True", fleet.ReasonValuesValid, "checked with logging 1.0.0")
+	version("3")
+	until("a", "False", fleet.ReasonValuesInvalid, "spec.values.replicas: Invalid value: 5: ")
+	before := until("a", "False", fleet.ReasonValuesInvalid, "(configSchema of logging 1.0.0)")
+
+	// One that only a reference connects with the addon.
+	config("b", "{values: {replicas: 4}}")
+	until("b", "Unknown", fleet.ReasonNotUsed, "")
+	put("{apiVersion: addon.open-cluster-management.io/v1beta1, kind: ClusterManagementAddOn, metadata: {name: logging}, spec: {defaultConfigs: [{group: fleet.drover.io, resource: addonconfigs, namespace: edge, name: b}]}}")
+	until("b", "False", fleet.ReasonValuesInvalid, "spec.values.replicas: Invalid value: 4: ")
+	// The other was looked at again, and is as it was.
+	if after := until("a", "False", fleet.ReasonValuesInvalid, ""); after != before {
+		t.Errorf("written although nothing changed: revision %s, then %s", before, after)
+	}
+	version("9")
+	until("a", "True", fleet.ReasonValuesValid, "")
+	until("b", "True", fleet.ReasonValuesValid, "")
+}

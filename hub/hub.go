@@ -286,6 +286,7 @@ func (h *Hub) serve(ctx context.Context, p *parts) error {
 	g.Go("replicate", p.replicate.Run)
 	g.Go("install", p.install.Run)
 	g.Go("revisions", revision.NewRecorder(p.history, h.log.Named("revisions")).Run)
+	g.Go("configurations", validity(p, h.log.Named("configurations")).Run)
 	g.Go("gc", p.gc.Run)
 	g.Go("content", p.content.Run)
 	g.Go("catalog", p.publisher.Run)

@@ -71,17 +71,7 @@ func (c *Rules) AddOnConfig(ctx context.Context, w *Write) error {
 	if err != nil {
 		return err
 	}
-	for _, v := range uses {
-		if cfg.Spec.AddOn != "" && cfg.Spec.AddOn != v.Spec.AddOn {
-			w.Warn(fmt.Sprintf("the addon %s names this configuration, which is for %s: it cannot use it", v.Spec.AddOn, cfg.Spec.AddOn))
-			continue
-		}
-		version, err := versions.Parse(v.Spec.Version)
-		if err != nil || !rng.Contains(version) {
-			continue
-		}
-		errs = append(errs, c.checkValues(ctx, w, &cfg, v, version)...)
-	}
+	_, errs = c.checkUses(ctx, w.Warn, &cfg, rng, uses)
 	if cfg.Spec.AddOn != "" && len(uses) == 0 {
 		w.Warn(fmt.Sprintf("no version of the addon %q is installed or its default: the values are checked when one uses them", cfg.Spec.AddOn))
 	}
@@ -91,15 +81,35 @@ func (c *Rules) AddOnConfig(ctx context.Context, w *Write) error {
 	return nil
 }
 
+// checkUses holds an AddOnConfig against those of some versions that it is for, and
+// returns their names.
+func (c *Rules) checkUses(ctx context.Context, warn func(string), cfg *fleet.AddOnConfig, rng versions.Range, uses []*fleet.AddOnVersion) ([]string, field.ErrorList) {
+	var checked []string
+	var errs field.ErrorList
+	for _, v := range uses {
+		if cfg.Spec.AddOn != "" && cfg.Spec.AddOn != v.Spec.AddOn {
+			warn(fmt.Sprintf("the addon %s names this configuration, which is for %s: it cannot use it", v.Spec.AddOn, cfg.Spec.AddOn))
+			continue
+		}
+		version, err := versions.Parse(v.Spec.Version)
+		if err != nil || !rng.Contains(version) {
+			continue
+		}
+		checked = append(checked, fmt.Sprintf("%s %s", v.Spec.AddOn, version))
+		errs = append(errs, c.checkValues(ctx, warn, cfg, v, version)...)
+	}
+	return checked, errs
+}
+
 // checkValues holds an AddOnConfig, over what the version itself says, against the
 // schema of one version.
-func (c *Rules) checkValues(ctx context.Context, w *Write, cfg *fleet.AddOnConfig, v *fleet.AddOnVersion, version versions.Version) field.ErrorList {
+func (c *Rules) checkValues(ctx context.Context, warn func(string), cfg *fleet.AddOnConfig, v *fleet.AddOnVersion, version versions.Version) field.ErrorList {
 	if v.Spec.ConfigSchema == nil {
 		return nil
 	}
 	schema, errs := c.schemas.Compile(ctx, v.Spec.ConfigSchema.Raw, field.NewPath("spec", "configSchema"))
 	if len(errs) > 0 {
-		w.Warn(fmt.Sprintf("the values are not checked, as the configSchema of %s %s cannot be used: %v", v.Spec.AddOn, version, errs.ToAggregate()))
+		warn(fmt.Sprintf("the values are not checked, as the configSchema of %s %s cannot be used: %v", v.Spec.AddOn, version, errs.ToAggregate()))
 		return nil
 	}
 	below, err := config.VersionLayer(v.Name, &v.Spec)
@@ -117,7 +127,7 @@ func (c *Rules) checkValues(ctx context.Context, w *Write, cfg *fleet.AddOnConfi
 	}
 	missing, errs := schema.CheckLayer(ctx, merged.Values, len(cfg.Spec.ValuesFrom) == 0)
 	if len(missing) > 0 {
-		w.Warn(fmt.Sprintf("%s %s needs %s, which another configuration has to give", v.Spec.AddOn, version, strings.Join(missing, ", ")))
+		warn(fmt.Sprintf("%s %s needs %s, which another configuration has to give", v.Spec.AddOn, version, strings.Join(missing, ", ")))
 	}
 	for _, err := range errs {
 		err.Field = "spec." + err.Field
@@ -205,28 +215,53 @@ func (a *addonConfigs) names(kind addon.ConfigGroupResource, namespace, name str
 
 // installed adds the versions that an addon names or runs.
 func (c *Rules) installed(ctx context.Context, a *addonConfigs, found map[string]*fleet.AddOnVersion) {
-	objects := store.Of[fleet.AddOnVersion](c.store, fleet.ResourceAddOnVersions)
+	for _, ref := range a.versions() {
+		c.find(ctx, ref, found)
+	}
+}
+
+// versionRef names a version, or a state that it had.
+type versionRef struct{ Name, Hash string }
+
+// versions are what an addon names or runs.
+func (a *addonConfigs) versions() []versionRef {
+	var out []versionRef
 	for _, ref := range a.all() {
-		if ref.ConfigGroupResource == config.VersionKind() && found[ref.Name] == nil {
-			if v, err := objects.Cached("", ref.Name); err == nil {
-				found[ref.Name] = v
-			}
+		if ref.ConfigGroupResource == config.VersionKind() {
+			out = append(out, versionRef{Name: ref.Name})
 		}
 	}
 	for _, ref := range a.Status.ConfigReferences {
-		d := ref.DesiredConfig
-		if ref.ConfigGroupResource != config.VersionKind() || d == nil || found[d.Name+"\x00"+d.SpecHash] != nil {
-			continue
+		if d := ref.DesiredConfig; ref.ConfigGroupResource == config.VersionKind() && d != nil {
+			out = append(out, versionRef{d.Name, d.SpecHash})
 		}
-		r, err := c.history.ByHash(ctx, addon.Config{ConfigGroupResource: ref.ConfigGroupResource, ConfigReferent: d.ConfigReferent}, d.SpecHash)
-		if err != nil {
-			continue // gone, or about to be recorded
+	}
+	return out
+}
+
+// find adds a version; one that is gone, or about to be recorded, it leaves out.
+func (c *Rules) find(ctx context.Context, ref versionRef, found map[string]*fleet.AddOnVersion) {
+	key := ref.Name
+	if ref.Hash != "" {
+		key += "\x00" + ref.Hash
+	}
+	if found[key] != nil {
+		return
+	}
+	if ref.Hash == "" {
+		if v, err := store.Of[fleet.AddOnVersion](c.store, fleet.ResourceAddOnVersions).Cached("", ref.Name); err == nil {
+			found[key] = v
 		}
-		v := &fleet.AddOnVersion{}
-		if revision.Read(r, v) == nil {
-			v.Name = d.Name
-			found[d.Name+"\x00"+d.SpecHash] = v
-		}
+		return
+	}
+	r, err := c.history.ByHash(ctx, addon.Config{ConfigGroupResource: config.VersionKind(), ConfigReferent: addon.ConfigReferent{Name: ref.Name}}, ref.Hash)
+	if err != nil {
+		return
+	}
+	v := &fleet.AddOnVersion{}
+	if revision.Read(r, v) == nil {
+		v.Name = ref.Name
+		found[key] = v
 	}
 }
 

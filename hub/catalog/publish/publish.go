@@ -128,12 +128,11 @@ func (p *Publisher) Admit(ctx context.Context, obj, old map[string]any, warn fun
 	return nil
 }
 
-// ConditionValid says that the content was read and rendered.
-const ConditionValid = "Valid"
-
+// setCondition says that the content was read and, if it can be without a cluster,
+// rendered. There is no False: what cannot be read is not stored.
 func setCondition(v *fleet.AddOnVersion, now metav1.Time) {
 	c := metav1.Condition{
-		Type: ConditionValid, Status: metav1.ConditionTrue, Reason: "Rendered", LastTransitionTime: now,
+		Type: fleet.ConditionValid, Status: metav1.ConditionTrue, Reason: "Rendered", LastTransitionTime: now,
 		Message: fmt.Sprintf("%d objects of %d kinds", v.Status.Objects, len(v.Status.Kinds)),
 	}
 	if v.Status.Objects == 0 {

@@ -156,6 +156,17 @@ type ValuesSource struct {
 	Optional bool   `json:"optional,omitempty"`
 }
 
+// ConditionValid of an AddOnConfig says whether its values fit the schemas of those
+// versions that use it or would; of an AddOnVersion, that its content was read.
+const ConditionValid = "Valid"
+
+// Reasons of ConditionValid of an AddOnConfig.
+const (
+	ReasonValuesValid   = "ValuesValid"
+	ReasonValuesInvalid = "ValuesInvalid"
+	ReasonNotUsed       = "NotUsed" // nothing to check the values with yet
+)
+
 // AddOnConfigStatus says whether the values are usable.
 type AddOnConfigStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
