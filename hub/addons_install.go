@@ -369,9 +369,13 @@ type recipeRules struct{ p *parts }
 func (c recipeRules) admit(ctx context.Context, r *api.Admission) error {
 	switch r.Operation {
 	case api.Delete:
-		if at(r.Old, "metadata", "deletionTimestamp") == nil {
-			return c.p.resolver.AdmitAddOnRemoval(ctx, nameIn(r.Old))
+		if at(r.Old, "metadata", "deletionTimestamp") != nil {
+			return nil
 		}
+		if err := c.p.resolver.AdmitAddOnRemoval(ctx, nameIn(r.Old)); err != nil {
+			return err
+		}
+		return c.p.publisher.AdmitDeleteAddOn(ctx, nameIn(r.Old))
 	case api.Create, api.Update:
 		annotations, _ := at(r.Object, "metadata", "annotations").(map[string]any)
 		text, _ := annotations[addon.AnnotationMaxInFlight].(string)

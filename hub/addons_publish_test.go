@@ -193,9 +193,14 @@ func TestVersionInUse(t *testing.T) {
 	err := c.Resource(versions()).Delete(ctx, "a-1.0.0", metav1.DeleteOptions{})
 	refused(t, "a version in use", err, apierrors.IsConflict, "in use by ClusterManagementAddOn a")
 	name("null")
+	err = c.Resource(recipes()).Delete(ctx, "a", metav1.DeleteOptions{})
+	refused(t, "an addon with versions", err, apierrors.IsConflict, "delete the AddOnVersions a-1.0.0 first")
 	until(t, "the version is gone", func() bool {
 		return c.Resource(versions()).Delete(ctx, "a-1.0.0", metav1.DeleteOptions{}) == nil
 	})
+	if err := c.Resource(recipes()).Delete(ctx, "a", metav1.DeleteOptions{}); err != nil {
+		t.Errorf("an addon without versions: %v", err)
+	}
 }
 
 // TestContentOfVersions: who may read a version sees what it renders to, without the

@@ -6,7 +6,6 @@ package manage
 import (
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -168,17 +167,17 @@ func (c *call) deleteDatastore() (reply, error) {
 	if !isName(name) {
 		return reply{}, fail(http.StatusNotFound, msgDatastoreNotFound)
 	}
-	// A dry run first: who may not delete it learns nothing of its versions.
-	err := c.send(http.MethodDelete, apiDatastores+"/"+name, url.Values{"dryRun": {"All"}}, nil, nil)
-	if err == nil {
-		err = c.hasNoVersions(name)
-	}
-	if err == nil {
-		err = c.send(http.MethodDelete, apiDatastores+"/"+name, nil, nil, nil)
-	}
+	err := c.send(http.MethodDelete, apiDatastores+"/"+name, nil, nil, nil)
 	var f *fault
-	if errors.As(err, &f) && f.code == http.StatusNotFound {
+	switch {
+	case !errors.As(err, &f):
+	case f.code == http.StatusNotFound:
 		err = fail(http.StatusNotFound, msgDatastoreNotFound)
+	case f.code == http.StatusConflict:
+		// In the words of this API, if it is for its versions.
+		if said := c.hasNoVersions(name); said != nil {
+			err = said
+		}
 	}
 	return accepted(), err
 }

@@ -288,11 +288,40 @@ func (p *Publisher) AdmitDelete(ctx context.Context, name string) error {
 	if len(users) == 0 {
 		return nil
 	}
-	shown := users
-	if len(shown) > 8 {
-		shown = append(slices.Clone(users[:8]), fmt.Sprintf("%d more", len(users)-8))
+	return apierrors.NewConflict(resource(), name, fmt.Errorf("in use by %s", some(users)))
+}
+
+// AdmitDeleteAddOn refuses to remove an addon that has versions.
+func (p *Publisher) AdmitDeleteAddOn(ctx context.Context, name string) error {
+	page, err := p.cfg.Store.List(ctx, store.Selection{Resource: fleet.ResourceAddOnVersions})
+	if err != nil {
+		return fmt.Errorf("list versions: %w", err)
 	}
-	return apierrors.NewConflict(resource(), name, fmt.Errorf("in use by %s", strings.Join(shown, ", ")))
+	var have []string
+	for _, e := range page.Entries {
+		var v fleet.AddOnVersion
+		if err := json.Unmarshal(e.Data, &v); err != nil {
+			return fmt.Errorf("read %s: %w", e.Key, err)
+		}
+		if v.Spec.AddOn == name {
+			have = append(have, v.Name)
+		}
+	}
+	if len(have) == 0 {
+		return nil
+	}
+	slices.Sort(have)
+	return apierrors.NewConflict(schema.GroupResource{Group: addon.Group, Resource: "clustermanagementaddons"}, name,
+		fmt.Errorf("it has versions: delete the AddOnVersions %s first", some(have)))
+}
+
+// some lists names, not all if they are many.
+func some(names []string) string {
+	const most = 8
+	if len(names) > most {
+		names = append(slices.Clone(names[:most]), fmt.Sprintf("%d more", len(names)-most))
+	}
+	return strings.Join(names, ", ")
 }
 
 // users are the objects that name a version.
