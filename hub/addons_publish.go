@@ -29,10 +29,10 @@ import (
 )
 
 // newPublisher makes what takes versions of addons in.
-func newPublisher(p *parts, renderer *render.Renderer) *publish.Publisher {
+func newPublisher(p *parts, credentials string, renderer *render.Renderer) *publish.Publisher {
 	return publish.New(publish.Config{
 		Store: p.store, Bundles: p.content, Renderer: renderer, Log: p.log.Named("catalog"),
-		Registry: oci.New(oci.Config{Bundles: blobs{p.content}}),
+		Registry: oci.New(oci.Config{Bundles: blobs{p.content}, Credentials: credentials}),
 	})
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/drover-io/drover/hub/auth/openid"
 	"github.com/drover-io/drover/hub/backup"
+	"github.com/drover-io/drover/hub/catalog/oci"
 	"github.com/drover-io/drover/hub/gateway"
 	"github.com/drover-io/drover/pki/identity"
 	"github.com/drover-io/drover/shared/daemon"
@@ -48,6 +49,9 @@ type Config struct {
 	// CAPasswordFile holds the password that encrypts the CA's keys. Empty: the
 	// keys are protected by their file mode alone.
 	CAPasswordFile string
+	// RegistryCredentials is a file in docker's form (config.json) with what the hub
+	// shows to OCI registries; it is read anew for each pull. Empty: nothing.
+	RegistryCredentials string
 	// TrustDomain is set once, at the first start. Empty: made of the root key.
 	TrustDomain string
 	// AgentTTL is the life of agents' certificates, default 24 h.
@@ -104,6 +108,11 @@ func (c *Config) Validate() error {
 	}{{"agent-ttl", c.AgentTTL}, {"lost-after", c.LostAfter}, {"sample-every", c.SampleEvery}, {"session-idle", c.SessionIdle}, {"session-life", c.SessionLife}, {"audit-keep", c.Audit.Keep}} {
 		if o.d < 0 {
 			bad("%s %s: must not be negative", o.name, o.d)
+		}
+	}
+	if c.RegistryCredentials != "" {
+		if err := oci.CheckCredentials(c.RegistryCredentials); err != nil {
+			bad("registry-credentials: %v", err)
 		}
 	}
 	for _, problem := range c.OIDC.Problems() {

@@ -213,7 +213,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 	}
 	authz := auth.RBAC{Source: p.roles}
 	authn := auth.Impersonation(p.people.credentials, authz)
-	p.publisher = newPublisher(p, render.New(render.Limits{}))
+	p.publisher = newPublisher(p, h.cfg.RegistryCredentials, render.New(render.Limits{}))
 	kinds, err := schemas.Documents()
 	if err != nil {
 		return err

@@ -56,6 +56,7 @@ func register(f *pflag.FlagSet, cfg *hub.Config, o *options) {
 	f.StringVar(&cfg.TLSCert, "tls-cert", "", "certificate for browsers, PEM (default: one of the hub's own CA)")
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "key of --tls-cert, PEM")
 	f.StringVar(&cfg.CAPasswordFile, "ca-password-file", "", "password that encrypts the CA's keys on disk (default: file mode 0600 alone)")
+	f.StringVar(&cfg.RegistryCredentials, "registry-credentials", "", "credentials for OCI registries with addons, a file in docker's form (config.json)")
 	f.StringVar(&cfg.TrustDomain, "trust-domain", "", "name space of all identities, fixed at the first start (default: made of the root key)")
 	f.DurationVar(&cfg.AgentTTL, "agent-ttl", 0, "life of agents' certificates (default 24h)")
 	f.DurationVar(&cfg.LostAfter, "lost-after", 0, "how long an agent may be gone before its cluster counts as Unknown (default 15s)")
