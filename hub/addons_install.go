@@ -49,11 +49,11 @@ const (
 )
 
 // installer connects the installation of addons with the other parts.
-func installer(p *parts, log *zap.Logger) (*install.Controller, *install.Resolver) {
+func installer(p *parts, renderer *render.Renderer, log *zap.Logger) (*install.Controller, *install.Resolver) {
 	bundles := addOnBundles{p.content}
 	resolver := install.NewResolver(install.ResolverConfig{
 		Store: p.store, Bundles: bundles, Contents: addOnContents{p.content},
-		Renderer:  addOnRenderer{render.NewCache(render.New(render.Limits{}), renderedBytes)},
+		Renderer:  addOnRenderer{render.NewCache(renderer, renderedBytes)},
 		Revisions: addOnRevisions{p.history},
 		Facts:     func(name string) (catalog.Facts, error) { return clusterFacts{p.fleet}.Facts(name) },
 	})

@@ -205,7 +205,8 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 		Store: p.store, Log: h.log.Named("replicate"),
 		HasAgent: func(cluster string) bool { return delivery.HasAgent(p.store, cluster) },
 	})
-	p.install, p.resolver = installer(p, h.log.Named("install"))
+	renderer := render.New(render.Limits{}) // one, so that its limits are those of the hub
+	p.install, p.resolver = installer(p, renderer, h.log.Named("install"))
 	p.admin = &admin{cfg: &h.cfg, ca: p.ca, url: p.urls[0], log: h.log}
 	p.roles = auth.NewStored(p.store, h.log.Named("roles"))
 	if p.people, err = h.identify(p, past.RestoredAt); err != nil {
@@ -213,7 +214,7 @@ func (h *Hub) build(ctx context.Context, p *parts) (err error) {
 	}
 	authz := auth.RBAC{Source: p.roles}
 	authn := auth.Impersonation(p.people.credentials, authz)
-	p.publisher = newPublisher(p, h.cfg.RegistryCredentials, render.New(render.Limits{}))
+	p.publisher = newPublisher(p, h.cfg.RegistryCredentials, renderer)
 	kinds, err := schemas.Documents()
 	if err != nil {
 		return err
