@@ -116,20 +116,13 @@ func fieldName(path string) string {
 	return rest
 }
 
-// How the catalog says that an image does not exist: here, and in a registry.
-const (
-	noSuchBundle   = "no such bundle"
-	noSuchArtifact = ": not found"
-)
-
 // missesImage says whether a refusal is about an image that does not exist.
 func missesImage(d *metav1.StatusDetails) bool {
 	if d == nil {
 		return false
 	}
 	for _, c := range d.Causes {
-		if c.Field == "spec.image" && (c.Type == metav1.CauseTypeFieldValueNotFound ||
-			strings.Contains(c.Message, noSuchBundle) || strings.HasSuffix(c.Message, noSuchArtifact)) {
+		if c.Field == "spec.image" && c.Type == metav1.CauseTypeFieldValueNotFound {
 			return true
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"strings"
 
+	"oras.land/oras-go/v2/errdef"
+
 	"github.com/drover-io/drover/shared/archive"
 	"github.com/drover-io/drover/shared/oci"
 )
@@ -44,7 +46,16 @@ const maxPulls = 2
 // New makes a puller.
 func New(cfg Config) *Puller { return &Puller{cfg, make(chan struct{}, maxPulls)} }
 
-// Pull brings in what a reference pinned to a digest names, unless it is there.
+// missing is an error that is fs.ErrNotExist.
+type missing struct{ error }
+
+func (m missing) Unwrap() error { return m.error }
+
+// Is says that it is.
+func (missing) Is(target error) bool { return target == fs.ErrNotExist }
+
+// Pull brings in what a reference pinned to a digest names, unless it is there. An
+// error is fs.ErrNotExist when the registry has nothing of that name.
 func (p *Puller) Pull(ctx context.Context, reference string) error {
 	_, digest, pinned := strings.Cut(reference, "@")
 	if !pinned {
@@ -60,6 +71,9 @@ func (p *Puller) Pull(ctx context.Context, reference string) error {
 		return ctx.Err()
 	}
 	a, err := oci.Fetch(ctx, reference, oci.Options{File: p.cfg.Credentials})
+	if errors.Is(err, errdef.ErrNotFound) {
+		return missing{err}
+	}
 	if err != nil {
 		return err
 	}

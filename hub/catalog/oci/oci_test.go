@@ -197,7 +197,7 @@ func TestPull(t *testing.T) {
 		host + "/addons/chart:1.0.0":                            "is not pinned",
 		"::@sha256:" + strings.Repeat("0", 64):                  "is no OCI reference",
 	} {
-		if err := p.Pull(t.Context(), ref); err == nil || !strings.Contains(err.Error(), want) {
+		if err := p.Pull(t.Context(), ref); err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, fs.ErrNotExist) != (want == "not found") {
 			t.Errorf("%s: %v, want %s", ref, err, want)
 		}
 	}

@@ -41,7 +41,8 @@ type Bundles interface {
 	Size(ctx context.Context, digest string) (int64, error)
 }
 
-// Registry brings what an OCI reference names into the bundles.
+// Registry brings what an OCI reference names into the bundles. An error is
+// fs.ErrNotExist when the registry has no such artifact.
 type Registry interface {
 	Pull(ctx context.Context, reference string) error
 }
@@ -205,7 +206,11 @@ func (p *Publisher) check(ctx context.Context, v *fleet.AddOnVersion) (*checked,
 		if p.cfg.Registry == nil {
 			return nil, field.Invalid(image, spec.Image, "this hub pulls no OCI artifacts: push the content with `drover addon push`")
 		}
-		if err := p.cfg.Registry.Pull(ctx, spec.Image); err != nil {
+		err := p.cfg.Registry.Pull(ctx, spec.Image)
+		switch {
+		case isMissing(err):
+			return nil, notFound(image, spec.Image, err.Error())
+		case err != nil:
 			return nil, field.Invalid(image, spec.Image, err.Error())
 		}
 	}
@@ -272,11 +277,18 @@ func (p *Publisher) Content(ctx context.Context, spec *fleet.AddOnVersionSpec) (
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case isMissing(err):
-		return nil, field.Invalid(at, value, "this hub has no such bundle: push the content with `drover addon push`")
+		return nil, notFound(at, value, "this hub has no such bundle: push the content with `drover addon push`")
 	case errors.Is(err, source.ErrStore):
 		return nil, err
 	}
 	return nil, field.Invalid(at, value, err.Error())
+}
+
+// notFound is field.NotFound with a detail.
+func notFound(path *field.Path, value, detail string) *field.Error {
+	err := field.NotFound(path, value)
+	err.Detail = detail
+	return err
 }
 
 // AdmitDelete refuses to remove a version that is in use.
