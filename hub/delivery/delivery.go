@@ -72,6 +72,8 @@ type Delivery struct {
 	clusters map[string]*desired
 	seen     uint64 // the revision up to which clusters holds all works
 	leases   map[lease]time.Time
+	old      map[string]bool // clusters of which works are withheld
+	anyOld   chan struct{}   // old is not empty
 }
 
 // desired is what one cluster should run.
@@ -84,6 +86,7 @@ type desired struct {
 	// which generation it held, and which it was given.
 	asked       time.Time
 	held, given uint64
+	version     int // protocol version of the agent; 0: it has not asked
 }
 
 // entry is one work of a cluster. It is comparable.
@@ -103,6 +106,7 @@ func New(cfg Config) *Delivery {
 		cfg: cfg, works: store.Of[work.ManifestWork](cfg.Store, work.Resource),
 		revisions: store.Of[fleet.WorkRevision](cfg.Store, fleet.ResourceWorkRevisions),
 		clusters:  map[string]*desired{},
+		old:       map[string]bool{}, anyOld: make(chan struct{}, 1),
 	}
 }
 
@@ -113,6 +117,7 @@ func (d *Delivery) Run(ctx context.Context) error {
 	g.Go("clusters", d.followClusters)
 	g.Go("finished", d.removeFinished)
 	g.Go("revisions", d.collectRevisions)
+	g.Go("old agents", d.explainOutdated)
 	serve := func(service string, h broker.Handler) {
 		g.Go(service, func(ctx context.Context) error {
 			return broker.Serve(ctx, d.cfg.Conn, service, d.cfg.Log, h)

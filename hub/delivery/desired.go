@@ -129,7 +129,7 @@ func (d *Delivery) desired(cluster string, req wire.DesiredRequest) (wire.Desire
 		x = &desired{generation: d.seen, changed: time.Now(), items: map[string]entry{}}
 		d.clusters[cluster] = x
 	}
-	x.asked, x.given = time.Now(), x.generation
+	x.asked, x.given, x.version = time.Now(), x.generation, max(req.Version, 1)
 	if req.Page == 0 {
 		x.held = 0
 		if req.Epoch == epoch {
@@ -140,6 +140,9 @@ func (d *Delivery) desired(cluster string, req wire.DesiredRequest) (wire.Desire
 	if req.Epoch == epoch && req.Generation == x.generation {
 		answer.Unchanged = true
 		return answer, nil
+	}
+	if len(x.withheld()) > 0 {
+		d.noteOutdated(cluster)
 	}
 	return answer, x.list(req.Version)
 }
@@ -152,14 +155,11 @@ func (x *desired) list(version int) []wire.Item {
 	for _, name := range slices.Sorted(maps.Keys(x.items)) {
 		e := x.items[name]
 		item := e.item
-		if version < 2 {
-			if e.bundle != "" || item.Policy.Adoption != "" || item.Policy.Drift != "" || item.Complete {
-				continue
-			}
-			item.Policy = wire.Policy{}
-		}
-		if version < 3 && e.protected {
+		if least, _ := e.need(); max(version, 1) < least {
 			continue
+		}
+		if version < 2 {
+			item.Policy = wire.Policy{}
 		}
 		item.Policy.TakeFrom = ""
 		if e.takeFrom != "" && version >= 2 {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/drover-io/drover/shared/apis/addon"
@@ -193,4 +194,26 @@ func TestForeignChangeIsUndone(t *testing.T) {
 		w := r.work("c1", deployName("log"))
 		return w != nil && w.DeletionTimestamp == nil
 	})
+}
+
+// A work that the agent does not get shows as that of the addon.
+func TestAgentTooOld(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.cluster("c1", true)
+	r.version("log", "1.0.0", nil)
+	r.install("c1", "log", "1.0.0")
+	r.until("a work", func() bool { return r.work("c1", deployName("log")) != nil })
+	r.must(r.works.UpdateStatus(ctx(t), "c1", deployName("log"), func(w *work.ManifestWork) error {
+		w.Status.Conditions = []metav1.Condition{{
+			Type: work.ConditionApplied, Status: metav1.ConditionFalse, Reason: work.ReasonAgentTooOld,
+			Message: "the agent of this cluster is too old", ObservedGeneration: w.Generation, LastTransitionTime: metav1.Now(),
+		}}
+		return nil
+	}))
+	r.until("the reason", func() bool {
+		return r.condition("c1", "log", addon.ConditionProgressing) == "False/Failed" &&
+			strings.HasSuffix(r.message("c1", "log", addon.ConditionProgressing), "could not be applied: the agent of this cluster is too old")
+	})
+	r.well("c1", "log", "1.0.0") // the agent was upgraded
 }

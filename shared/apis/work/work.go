@@ -107,6 +107,7 @@ const (
 const (
 	ReasonWorkComplete  = "AppliedManifestWorkComplete"
 	ReasonWorkFailed    = "AppliedManifestWorkFailed"
+	ReasonAgentTooOld   = "AgentTooOld" // its protocol version does not know what the work needs
 	ReasonAvailable     = "ResourcesAvailable"
 	ReasonNotAvailable  = "ResourcesNotAvailable"
 	ReasonStatusUnknown = "ResourcesStatusUnknown"
