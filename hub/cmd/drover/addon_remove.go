@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -15,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -214,7 +216,7 @@ func (g *globals) addOnListCommand() *cobra.Command {
 	var namespace string
 	c := &cobra.Command{
 		Use: "list", Short: "Installed addons: version, health, how far they are", Args: cobra.NoArgs,
-		Example: "  drover addon list\n  drover addon list --cluster shop-1",
+		Example: "  drover addon list\n  drover addon list --cluster shop-1\n  drover addon list -o wide  # with pods, restarts, CPU and memory",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, _ []string) error {
 			if g.output != "table" && g.output != "wide" {
 				return g.list(ctx, cmd, hub, addons(), namespace, metav1.ListOptions{})
@@ -227,23 +229,92 @@ func (g *globals) addOnListCommand() *cobra.Command {
 				say(cmd, "No addons are installed.")
 				return nil
 			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 4, 3, ' ', 0)
-			fmt.Fprintln(w, "CLUSTER\tADDON\tVERSION\tREVISION\tAVAILABLE\tSTATE\tMESSAGE")
+			list := make([]addon.ManagedClusterAddOn, len(all.Items))
 			for i := range all.Items {
-				var a addon.ManagedClusterAddOn
-				if err := into(all.Items[i].Object, &a); err != nil {
+				if err := into(all.Items[i].Object, &list[i]); err != nil {
 					return err
 				}
-				fmt.Fprintln(w, addOnRow(&a))
 			}
-			return w.Flush()
+			if g.output != "wide" {
+				return printAddOnList(cmd.OutOrStdout(), list, nil)
+			}
+			samples, err := g.samples(ctx, hub, namespace)
+			switch {
+			case apierrors.IsForbidden(err):
+				say(cmd, "Without what their pods use: "+cell(err.Error()))
+			case err != nil && !apierrors.IsNotFound(err): // not found: no sample yet
+				return err
+			}
+			return printAddOnList(cmd.OutOrStdout(), list, usageOf(samples))
 		}),
 	}
 	c.Flags().StringVarP(&namespace, "cluster", "n", "", "of one cluster (default: of all)")
 	return c
 }
 
-func addOnRow(a *addon.ManagedClusterAddOn) string {
+// samples are the ClusterMetrics of one cluster, or of all.
+func (*globals) samples(ctx context.Context, hub *client.Client, name string) ([]fleet.ClusterMetrics, error) {
+	var items []unstructured.Unstructured
+	if name != "" {
+		obj, err := hub.Resource(metrics()).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, *obj)
+	} else {
+		all, err := hub.Resource(metrics()).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, err
+		}
+		items = all.Items
+	}
+	samples := make([]fleet.ClusterMetrics, len(items))
+	for i := range items {
+		if err := into(items[i].Object, &samples[i]); err != nil {
+			return nil, err
+		}
+	}
+	return samples, nil
+}
+
+// usageOf finds what the pods of addons are and use, by cluster and name. It is
+// never nil.
+func usageOf(samples []fleet.ClusterMetrics) map[[2]string]fleet.AddOnUsage {
+	out := map[[2]string]fleet.AddOnUsage{}
+	for i := range samples {
+		for _, a := range samples[i].AddOns {
+			out[[2]string{samples[i].Name, a.Name}] = a
+		}
+	}
+	return out
+}
+
+// printAddOnList lays out installed addons; usage, unless it is nil, adds what their
+// own pods are and use.
+func printAddOnList(out io.Writer, list []addon.ManagedClusterAddOn, usage map[[2]string]fleet.AddOnUsage) error {
+	w := tabwriter.NewWriter(out, 0, 4, 3, ' ', 0)
+	more := ""
+	if usage != nil {
+		more = "READY\tRESTARTS\tCPU\tMEMORY\t"
+	}
+	fmt.Fprintln(w, "CLUSTER\tADDON\tVERSION\tREVISION\tAVAILABLE\tSTATE\t"+more+"MESSAGE")
+	for i := range list {
+		row, message := addOnRow(&list[i])
+		more := ""
+		if usage != nil {
+			more = "-\t-\t-\t-\t"
+			if u, ok := usage[[2]string{list[i].Namespace, list[i].Name}]; ok {
+				cpu, memory := usageText(&u)
+				more = fmt.Sprintf("%d of %d\t%d\t%s\t%s\t", u.Ready, u.Pods, u.Restarts, cpu, memory)
+			}
+		}
+		fmt.Fprintln(w, row+"\t"+more+message)
+	}
+	return w.Flush()
+}
+
+// addOnRow are the cells of an addon, and what there is to say of it.
+func addOnRow(a *addon.ManagedClusterAddOn) (row, message string) {
 	version, revision := "", ""
 	if c := a.Status.Content; c != nil {
 		version = c.Version
@@ -254,7 +325,7 @@ func addOnRow(a *addon.ManagedClusterAddOn) string {
 			revision = fmt.Sprint(c.Revision)
 		}
 	}
-	available, state, message := "", "", ""
+	available, state := "", ""
 	if c := meta.FindStatusCondition(a.Status.Conditions, addon.ConditionAvailable); c != nil {
 		available, message = string(c.Status), c.Message
 	}
@@ -263,11 +334,11 @@ func addOnRow(a *addon.ManagedClusterAddOn) string {
 			message = c.Message
 		}
 	}
-	cells := []string{a.Namespace, a.Name, version, revision, available, state, message}
+	cells := []string{a.Namespace, a.Name, version, revision, available, state}
 	for i := range cells {
 		cells[i] = cell(cells[i])
 	}
-	return strings.Join(cells, "\t")
+	return strings.Join(cells, "\t"), cell(message)
 }
 
 func (g *globals) addOnPreviewCommand() *cobra.Command {

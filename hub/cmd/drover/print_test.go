@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/fleet"
 	"github.com/drover-io/drover/shared/wire"
 )
@@ -132,6 +133,34 @@ func TestPrintAddOns(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "top-addons", out.Bytes())
+}
+
+func TestPrintAddOnList(t *testing.T) {
+	t.Parallel()
+	cpu, memory := 0.125, int64(96<<20)
+	list := []addon.ManagedClusterAddOn{
+		{ObjectMeta: metav1.ObjectMeta{Namespace: "shop-1", Name: "logging"}, Status: addon.ManagedClusterAddOnStatus{
+			Content: &addon.Content{Version: "1.2.0", Revision: 3},
+			Conditions: []metav1.Condition{
+				{Type: addon.ConditionAvailable, Status: metav1.ConditionTrue, Message: "ready"},
+				{Type: addon.ConditionProgressing, Status: metav1.ConditionFalse, Reason: addon.ReasonCompleted},
+			},
+		}},
+		{ObjectMeta: metav1.ObjectMeta{Namespace: "shop-1", Name: "no-pods"}},
+		{ObjectMeta: metav1.ObjectMeta{Namespace: "shop-2", Name: "logging"}},
+		{ObjectMeta: metav1.ObjectMeta{Namespace: "shop-3", Name: "logging"}},
+	}
+	usage := usageOf([]fleet.ClusterMetrics{
+		{ObjectMeta: metav1.ObjectMeta{Name: "shop-1"}, AddOns: []fleet.AddOnUsage{{Name: "logging", Pods: 3, Ready: 2, Restarts: 4, CPU: &cpu, Memory: &memory, Measured: 3}}},
+		{ObjectMeta: metav1.ObjectMeta{Name: "shop-2"}, AddOns: []fleet.AddOnUsage{{Name: "logging", Pods: 1}}},
+	})
+	var out bytes.Buffer
+	for _, u := range []map[[2]string]fleet.AddOnUsage{nil, usage} {
+		if err := printAddOnList(&out, list, u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden(t, "addon-list", out.Bytes())
 }
 
 func TestBytesText(t *testing.T) {

@@ -85,14 +85,23 @@ func printAddOns(out io.Writer, samples []fleet.ClusterMetrics) error {
 	fmt.Fprintln(w, "CLUSTER\tADDON\tPODS\tREADY\tRESTARTS\tCPU\tMEMORY\tMEASURED")
 	for i := range samples {
 		for _, a := range samples[i].AddOns {
-			cpu, memory, measured := "-", "-", "-"
-			if a.CPU != nil && a.Memory != nil {
-				cpu, memory, measured = cores(*a.CPU), bytesText(float64(*a.Memory)), fmt.Sprintf("%d of %d", a.Measured, a.Pods)
+			cpu, memory := usageText(&a)
+			measured := "-"
+			if cpu != "-" {
+				measured = fmt.Sprintf("%d of %d", a.Measured, a.Pods)
 			}
 			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", cell(samples[i].Name), cell(a.Name), a.Pods, a.Ready, a.Restarts, cpu, memory, measured)
 		}
 	}
 	return w.Flush()
+}
+
+// usageText is CPU and memory; dashes where the cluster does not measure them.
+func usageText(a *fleet.AddOnUsage) (cpu, memory string) {
+	if a.CPU == nil || a.Memory == nil {
+		return "-", "-"
+	}
+	return cores(*a.CPU), bytesText(float64(*a.Memory))
 }
 
 // printTop lays out the last samples. CPU and memory of a cluster are usage
