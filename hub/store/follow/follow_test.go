@@ -26,7 +26,7 @@ func TestMain(m *testing.M) { leak.Main(m) }
 type seen struct {
 	synced map[string]bool
 	names  map[string]bool
-	passes chan int // how many names were known
+	passes chan int     // how many names were known
 	again  atomic.Int64 // when the next pass is due without a change; 0: never
 	err    error
 }
