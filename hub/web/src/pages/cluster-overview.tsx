@@ -62,7 +62,7 @@ function Capacity({ cluster, sample }: { cluster: ManagedCluster; sample: Cluste
   const running = k?.podsByPhase ? Object.entries(k.podsByPhase).reduce((n, [p, c]) => (p === "Succeeded" || p === "Failed" ? n : n + c), 0) : undefined;
   return (
     <section class="card">
-      <header><h2>Capacity</h2><span class="dim small push">{k ? "used against what can be allocated, hatched what pods request" : h ? "of the machine" : ""}</span></header>
+      <header><h2>Capacity</h2><span class="dim small push">{k ? (k.usage ? "used against what can be allocated, hatched what pods request" : "what pods request: the cluster has no metrics API that measures use") : h ? "of the machine" : ""}</span></header>
       <div class="in stack">
         {(k || total("cpu")) && (
           <>
