@@ -156,7 +156,7 @@ func (s *seeder) catalog() {
 			"spec": object{"clusterName": cluster, "uses": int64(1), "labels": object{"env": "prod"}, "revoked": i == 2},
 		})
 	}
-	for _, name := range []string{"ingress-nginx", "cert-manager", "logging"} {
+	for _, name := range []string{"ingress-nginx", "cert-manager", Addon} {
 		s.store(gvr("addon"+ocm, "v1beta1", "clustermanagementaddons"), object{
 			"apiVersion": "addon" + ocm + "/v1beta1", "kind": "ClusterManagementAddOn", "metadata": object{"name": name},
 			"spec": object{"addOnMeta": object{"displayName": name, "description": "What every cluster needs. " + s.fleet.Text}},

@@ -38,23 +38,27 @@ type state struct {
 	name  string
 	fleet browser.Fleet
 	pages map[string]string // path by name
+	// running adds a cluster that exists.
+	running bool
 }
 
 func states() []state {
-	one := browser.Name(3)
+	one, real := browser.Name(3), "/clusters/"+browser.Real
 	all := map[string]string{
 		"fleet": "/", "table": "/?view=table", "requests": "/requests", "tokens": "/tokens", "token-new": "/tokens?new=1",
 		"cluster": "/clusters/" + one, "works": "/clusters/" + one + "/works", "work": "/clusters/" + one + "/works/web",
-		"addons": "/addons", "addon": "/addons/logging", "audit": "/trail", "hub": "/hub", "access": "/access", "missing": "/nowhere",
+		"cluster-addons": real + "/addons?why=" + browser.Addon, "cluster-charts": real, "cluster-remove": real + "?do=remove",
+		"addons": "/addons", "addon": "/addons/" + browser.Addon, "addon-install": "/addons/" + browser.Addon + "?do=install&v=1.5.0&on=env%3Dprod",
+		"version": "/addons/" + browser.Addon + "/versions/1.5.0", "version-diff": "/addons/" + browser.Addon + "/versions/1.5.0?from=1.4.0", "audit": "/trail", "hub": "/hub", "access": "/access", "missing": "/nowhere",
 	}
 	return []state{
 		{"empty", browser.Fleet{}, map[string]string{
 			"fleet": "/", "requests": "/requests", "tokens": "/tokens", "addons": "/addons", "audit": "/trail",
-		}},
-		{"busy", browser.Fleet{Clusters: 240}, all},
+		}, false},
+		{"busy", browser.Fleet{Clusters: 240}, all, true},
 		{"failing", browser.Fleet{Clusters: 60, Trouble: true}, map[string]string{
 			"fleet": "/", "table": "/?view=table", "cluster": "/clusters/" + browser.Name(5), "works": "/clusters/" + one + "/works",
-		}},
+		}, false},
 	}
 }
 
@@ -74,6 +78,40 @@ func run(ctx context.Context, programs local.Programs, out, only string) error {
 	return nil
 }
 
+// add adds a cluster that exists, and an agent that asks to join.
+func (s state) add(ctx context.Context, h *local.Hub, dir string) (end func(), err error) {
+	stop, err := browser.Running(ctx, h, dir, "test/browser/testdata")
+	if err != nil {
+		return nil, err
+	}
+	file, err := h.Token(ctx, "paris-2")
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	join, err := h.Programs.Start(h.Path("paris-2.log"), "drover-agent", "join", "--token-file", file, "--state-dir", h.Path("paris-2"))
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	end = func() {
+		join.Kill()
+		stop()
+	}
+	err = local.Until(ctx, "the agent asks to join", time.Minute, join, func() (bool, error) {
+		out, err := h.Drover(ctx, "requests", "-o", "name")
+		name, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+		_, name, _ = strings.Cut(name, "/")
+		s.pages["approve"] = "/requests?approve=" + name
+		return name != "", err
+	})
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
+}
+
 func (s state) shoot(ctx context.Context, programs local.Programs, out string, wanted *regexp.Regexp) error {
 	dir, err := os.MkdirTemp("", "drover-shots-")
 	if err != nil {
@@ -89,6 +127,13 @@ func (s state) shoot(ctx context.Context, programs local.Programs, out string, w
 		if err := browser.Seed(ctx, h, s.fleet); err != nil {
 			return err
 		}
+	}
+	if s.running {
+		end, err := s.add(ctx, h, filepath.Join(dir, "kubernetes"))
+		if err != nil {
+			return err
+		}
+		defer end()
 	}
 	b, err := browser.Start(ctx)
 	if err != nil {
