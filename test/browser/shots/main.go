@@ -99,11 +99,14 @@ func (s state) add(ctx context.Context, h *local.Hub, dir string) (end func(), e
 		stop()
 	}
 	err = local.Until(ctx, "the agent asks to join", time.Minute, join, func() (bool, error) {
-		out, err := h.Drover(ctx, "requests", "-o", "name")
-		name, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
-		_, name, _ = strings.Cut(name, "/")
-		s.pages["approve"] = "/requests?approve=" + name
-		return name != "", err
+		out, err := h.Drover(ctx, "requests")
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, "paris-2") {
+				s.pages["approve"] = "/requests?approve=" + strings.Fields(line)[0]
+				return true, nil
+			}
+		}
+		return false, err
 	})
 	if err != nil {
 		end()

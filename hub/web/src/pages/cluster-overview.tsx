@@ -8,7 +8,7 @@ import { Chart, type Line } from "../parts/chart";
 import { Conditions } from "../parts/conditions";
 import { Labels } from "../parts/labels";
 import { Meter } from "../parts/meter";
-import { Empty } from "../parts/states";
+import { Empty, Loading } from "../parts/states";
 import { Age, Status } from "../parts/status";
 import { at, metrics } from "../resources";
 import { loadSamples, type Column, type Samples } from "../samples";
@@ -115,7 +115,7 @@ export function Overview({ cluster, row }: { cluster: ManagedCluster; row: Clust
         <Capacity cluster={cluster} sample={sample.value} />
         <section class="card"><header><h2>Conditions</h2></header><Conditions list={cluster.status?.conditions} /></section>
       </div>
-      {samples.value ? <Charts samples={samples.value} /> : samples.wrong ? <p class="dim small">Charts: {samples.wrong}</p> : null}
+      {samples.value ? <Charts samples={samples.value} /> : samples.wrong ? <p class="dim small">Charts: {samples.wrong}</p> : <Loading what="the samples of the last hour" />}
       <section class="card">
         <header><h2>Details</h2></header>
         <div class="in">

@@ -14,7 +14,8 @@ type MeterProps = { label: string; used: number | undefined; asked?: number | un
 export function shareOf(used: number | undefined, asked: number | undefined, total: number): { percent: number; text: string; requested: boolean } {
   const requested = used === undefined && asked !== undefined;
   const percent = (100 * (used ?? asked ?? 0)) / total;
-  return { percent, requested, text: percent > 100 ? "over 100%" : Math.round(percent) + "%" };
+  const known = used !== undefined || requested;
+  return { percent, requested, text: !known ? "–" : percent > 100 ? "over 100%" : Math.round(percent) + "%" };
 }
 
 /** Meter shows what is used, and hatched behind it what was asked for, of a total. */
@@ -30,7 +31,7 @@ export function Meter({ label, used, asked, total, text }: MeterProps) {
     <div class="meter">
       <span class="dim">{label}</span>
       <span><b class="strong">{share.text}</b> <span class="dim">{share.requested && "requested "}of {text(total)}</span></span>
-      <span class={"bar" + (share.requested ? "" : heat(share.percent))} role="img" aria-label={`${label}: ${words} of ${text(total)}`} title={words}>
+      <span class={"bar" + (share.requested ? "" : heat(share.percent))} role="img" aria-label={`${label}: ${words || "not known"} of ${text(total)}`} title={words}>
         {asked !== undefined && <i class="asked" style={{ "--part": part(asked) }} />}
         {used !== undefined && <i style={{ "--part": part(used) }} />}
       </span>
