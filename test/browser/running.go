@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -179,10 +181,11 @@ func hour(ctx context.Context, h *local.Hub) error {
 	return nil
 }
 
-// wave is around 0, between -1 and 1, with what looks like noise.
+// wave is around 0, between -1 and 1, with noise that is the same every time.
 func wave(ago time.Duration, minutes float64) float64 {
 	m := ago.Minutes()
-	return 0.7*math.Sin(m*2*math.Pi/minutes) + 0.2*math.Sin(m*7.3) + 0.1*math.Sin(m*31.7)
+	noise := rand.New(rand.NewPCG(uint64(ago), uint64(minutes))).Float64() //nolint:gosec // no secret
+	return 0.5*math.Sin(m*2*math.Pi/minutes) + 0.25*math.Sin(m*2*math.Pi/(minutes*0.37)) + 0.5*(noise-0.5)
 }
 
 func machine(at time.Time, ago time.Duration) wire.HostSample {
@@ -193,17 +196,14 @@ func machine(at time.Time, ago time.Duration) wire.HostSample {
 	}
 }
 
+// pods are those of the addon; what they use ends where the cluster really is.
 func pods(at time.Time, ago time.Duration) wire.KubernetesSample {
-	running := 31
-	if ago < 22*time.Minute {
-		running = 37
-	}
 	amount := func(cpu, memory float64) map[string]string {
-		return map[string]string{"cpu": fmt.Sprintf("%dm", int(cpu*1000)), "memory": fmt.Sprint(int64(memory))}
+		return map[string]string{"cpu": fmt.Sprintf("%dm", int(cpu*1000)), "memory": strconv.Itoa(int(memory))}
 	}
 	return wire.KubernetesSample{
-		Time: at, Healthy: true, Nodes: 1, NodesReady: 1, PodsByPhase: map[string]int{"Running": running}, PodsCapacity: 110,
-		Allocatable: amount(4, 8<<30), Capacity: amount(4, 8<<30), Requests: amount(2.2, 4.6e9),
-		Usage: amount(1.4+0.5*wave(ago, 23), 3.4e9+0.4e9*wave(ago, 37)),
+		Time: at, Healthy: true, Nodes: 1, NodesReady: 1, PodsByPhase: map[string]int{"Running": 2}, PodsCapacity: 110,
+		Allocatable: amount(4, 8<<30), Capacity: amount(4, 8<<30), Requests: amount(1.5, 3<<30),
+		Usage: amount(0.9+0.35*wave(ago, 23), 2.1e9+0.25e9*wave(ago, 37)),
 	}
 }

@@ -22,7 +22,7 @@ import (
 
 func main() {
 	programs := flag.String("programs", "bin", "where drover-hub and drover are")
-	out := flag.String("out", "docs/screenshots", "where the pictures go")
+	out := flag.String("out", "bin/screenshots", "where the pictures go")
 	only := flag.String("only", "", "regular expression of the names to write, such as busy-fleet-dark")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

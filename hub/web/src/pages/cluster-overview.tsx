@@ -59,7 +59,7 @@ function Facts({ cluster, row }: { cluster: ManagedCluster; row: ClusterRow | un
 function Capacity({ cluster, sample }: { cluster: ManagedCluster; sample: ClusterMetrics | undefined }) {
   const k = sample?.kubernetes, h = sample?.host;
   const total = (name: string) => quantity(k?.allocatable?.[name] ?? cluster.status?.allocatable?.[name]);
-  const running = k?.podsByPhase ? Object.entries(k.podsByPhase).reduce((n, [p, c]) => (p === "Succeeded" || p === "Failed" ? n : n + c), 0) : undefined;
+  const running = k ? Object.entries(k.podsByPhase ?? {}).reduce((n, [p, c]) => (p === "Succeeded" || p === "Failed" ? n : n + c), 0) : undefined;
   return (
     <section class="card">
       <header><h2>Capacity</h2><span class="dim small push">{k ? (k.usage ? "used against what can be allocated, hatched what pods request" : "what pods request: the cluster has no metrics API that measures use") : h ? "of the machine" : ""}</span></header>
