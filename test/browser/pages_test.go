@@ -167,6 +167,22 @@ func TestKeyboard(t *testing.T) {
 	clean(t, p)
 }
 
+// TestTokenExpires: a page that is looked at says that a token's time is over when it
+// is, though nobody tells it; such a token cannot be revoked.
+func TestTokenExpires(t *testing.T) {
+	t.Parallel()
+	h := startHub(t)
+	_, p := open(t, h)
+	must(t, p.Go(h, "/tokens"))
+	if _, err := h.Drover(t.Context(), "token", "create", "--cluster", "brief", "--ttl", "8s"); err != nil {
+		t.Fatal(err)
+	}
+	row := `[...document.querySelectorAll("main tr")].find((r) => r.innerText.includes("brief"))`
+	must(t, p.Until("the token", row), p.Until("it is over", `/Expired/.test((%s).innerText) && !(%s).querySelector("button")`, row, row))
+	must(t, p.Go(h, "/tokens?q=phase%3AOpen"), p.UntilText("No token fits the filter"))
+	clean(t, p)
+}
+
 // TestNarrow: nothing is wider than a phone.
 func TestNarrow(t *testing.T) {
 	t.Parallel()
