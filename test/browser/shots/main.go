@@ -143,11 +143,12 @@ func (s state) shoot(ctx context.Context, programs local.Programs, out string, w
 		return err
 	}
 	defer b.Close()
+	tall := map[string]bool{"cluster-charts": true}
 	for _, form := range []struct {
 		name          string
 		width, height int64
 		dark          bool
-	}{{"light", 1280, 800, false}, {"dark", 1280, 800, true}, {"narrow", 390, 844, false}} {
+	}{{"light", 1280, 800, false}, {"dark", 1280, 800, true}, {"narrow", 390, 844, false}, {"tall", 1280, 1240, false}} {
 		p, err := b.Open(form.width, form.height)
 		if err != nil {
 			return err
@@ -157,7 +158,7 @@ func (s state) shoot(ctx context.Context, programs local.Programs, out string, w
 		}
 		for name, path := range s.pages {
 			file := strings.Join([]string{s.name, name, form.name}, "-") + ".png"
-			if !wanted.MatchString(file) {
+			if !wanted.MatchString(file) || form.name == "tall" && !tall[name] {
 				continue
 			}
 			if err := p.Dark(form.dark); err != nil {
