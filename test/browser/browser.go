@@ -79,7 +79,7 @@ type Page struct {
 }
 
 // patience bounds every wait for a page.
-const patience = 45 * time.Second
+const patience = 90 * time.Second
 
 // watching notes what breaks the policy of the pages, before anything else runs.
 const watching = `window.droverViolations = [];

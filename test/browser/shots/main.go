@@ -148,7 +148,7 @@ func (s state) shoot(ctx context.Context, programs local.Programs, out string, w
 		name          string
 		width, height int64
 		dark          bool
-	}{{"light", 1280, 800, false}, {"dark", 1280, 800, true}, {"narrow", 390, 844, false}, {"tall", 1280, 1240, false}} {
+	}{{"light", 1280, 800, false}, {"dark", 1280, 800, true}, {"narrow", 390, 844, false}, {"tall", 1280, 850, false}} {
 		p, err := b.Open(form.width, form.height)
 		if err != nil {
 			return err
