@@ -11,6 +11,8 @@ BUILD       := CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags "$(LDF
 GOTEST      := $(GO) test -tags $(TAGS)
 # Packages whose tests run the real programs; they are built without the race detector.
 PROGRAMS    := $(addsuffix /...,$(addprefix ./test/,e2e kube informers signin conformance chaos browser))
+# Charts of others: needs the module proxy, and minutes to build the commands of Helm and kustomize.
+ECOSYSTEM   := ./test/ecosystem/...
 
 .DEFAULT_GOAL := help
 
@@ -50,7 +52,7 @@ registry: ## bin/registrytest, a real OCI registry for tests
 
 .PHONY: test
 test: kubernetes openid registry vet ## every test
-	$(GOTEST) -race -timeout 25m $$($(GO) list -tags $(TAGS) ./... | grep -vFx "$$($(GO) list -tags $(TAGS) $(PROGRAMS))")
+	$(GOTEST) -race -timeout 25m $$($(GO) list -tags $(TAGS) ./... | grep -vFx "$$($(GO) list -tags $(TAGS) $(PROGRAMS) $(ECOSYSTEM))")
 	$(GOTEST) -timeout 25m $(PROGRAMS)
 
 .PHONY: test-short
@@ -86,6 +88,14 @@ bench-api: build kubernetes ## figures: the API beside a real kube-apiserver wit
 .PHONY: bench-delivery
 bench-delivery: build kubernetes ## figures: works on their way to a cluster; OCM=DIR measures Open Cluster Management beside
 	@$(GO) run ./test/bench/delivery $(if $(OCM),-ocm $(OCM)) $(BENCH)
+
+.PHONY: bench-catalog
+bench-catalog: build ## figures: a catalog of 500 addons and 20 versions each, 1,000 clusters, hostile content
+	@$(GO) run ./test/bench/catalog $(BENCH)
+
+.PHONY: ecosystem
+ecosystem: kubernetes ## charts and manifests of others: as their own commands render them, and on a real Kubernetes
+	$(GOTEST) -timeout 40m -v $(ECOSYSTEM)
 
 .PHONY: chaos
 chaos: kubernetes ## SEEDS (default 1000) random plans under kills and cuts, from seed FIRST (default: of the clock)

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
@@ -254,8 +255,10 @@ func readPreview(body io.Reader) (*fleet.PreviewRequest, error) {
 		return nil, errors.New("clusters, selector: give one of them")
 	case len(req.Clusters) > fleet.MaxDiffClusters:
 		return nil, fmt.Errorf("clusters: %d, at most %d", len(req.Clusters), fleet.MaxDiffClusters)
-	case req.Remove && (req.Version != "" || len(req.Values) > 0):
-		return nil, errors.New("remove: goes without version and values")
+	case req.Remove && (req.Version != "" || len(req.Values) > 0 || req.Namespace != ""):
+		return nil, errors.New("remove: goes without version, values and namespace")
+	case req.Namespace != "" && len(validation.IsDNS1123Label(req.Namespace)) > 0:
+		return nil, fmt.Errorf("namespace %.80q: %s", req.Namespace, validation.IsDNS1123Label(req.Namespace)[0])
 	}
 	return &req, nil
 }

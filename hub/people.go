@@ -20,6 +20,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/drover-io/drover/hub/audit"
+	"github.com/drover-io/drover/hub/catalog/manage"
 	"github.com/drover-io/drover/hub/login"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/cluster"
@@ -50,6 +51,7 @@ func people(ctx context.Context, p *parts, pages http.Handler, authn authenticat
 		mux.Handle(path, p.people.login)
 	}
 	addWorks(mux, p, authn, authz, p.log)
+	mux.Handle(manage.Prefix, manage.New(stats.count(p.api)))
 	addDashboard(ctx, mux, p)
 	addCatalog(mux, p, authn, authz)
 	mux.Handle("/", pages)

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	"github.com/drover-io/drover/hub/api/rawjson"
 	"github.com/drover-io/drover/hub/store"
 )
 
@@ -105,6 +106,12 @@ func (r *resource) matcher(reqs fields.Requirements) func(store.Entry) bool {
 			case "metadata.namespace":
 				value = e.Key.Namespace
 			default:
+				if path := r.FieldPath(req.Field); obj == nil && !r.Converts() && path != nil {
+					var ok bool
+					if value, ok = rawjson.Field(e.Data, path...); ok {
+						break
+					}
+				}
 				if obj == nil {
 					var err error
 					if obj, err = r.decodeStored(e.Data, e.Revision); err != nil {

@@ -121,7 +121,7 @@ func policy(w *work.ManifestWork) string {
 
 // lastChange is the newest writer of anything but the status.
 func lastChange(w *work.ManifestWork) (by string, at time.Time) {
-	by = "somebody"
+	by = "the hub" // which writes no managed fields
 	for _, m := range w.ManagedFields {
 		if m.Subresource != "" || m.Time == nil || m.Time.Before(&metav1.Time{Time: at}) {
 			continue

@@ -185,18 +185,14 @@ func (d *demo) startKubernetes(ctx context.Context) error {
 
 // addonFiles are an addon as its author writes it: YAML, some of it with values in it.
 var addonFiles = map[string]string{
-	"namespace.yaml": `apiVersion: v1
-kind: Namespace
-metadata: {name: drover-demo}
-`,
 	"greeting.yaml.tmpl": `apiVersion: v1
 kind: ConfigMap
-metadata: {name: greeting, namespace: drover-demo}
+metadata: {name: greeting}
 data: {text: "hello {{ .Cluster.Name }}, from the hub"}
 `,
 	"web.yaml.tmpl": `apiVersion: apps/v1
 kind: Deployment
-metadata: {name: web, namespace: drover-demo}
+metadata: {name: web}
 spec:
   replicas: {{ .Values.replicas }}
   selector: {matchLabels: {app: web}}
@@ -229,7 +225,7 @@ func (d *demo) installAddon(ctx context.Context) error {
 	d.applied = true
 	for _, args := range [][]string{
 		{"addon", "push", addonName + "@1.0.0", dir, "--values", values, "--default"},
-		{"addon", "install", addonName, "--cluster", clusterName, "--wait"},
+		{"addon", "install", addonName, "--cluster", clusterName, "--namespace", "drover-demo", "--wait"},
 		{"addon", "install", addonName, "--cluster", clusterName, "--set", "replicas=3", "--wait"},
 		{"addon", "list"},
 		{"explain", clusterName, addonName},

@@ -218,6 +218,16 @@ func (k *Kind) SelectableFields() []string {
 	return names
 }
 
+// FieldPath returns the keys that lead to one of SelectableFields.
+func (k *Kind) FieldPath(name string) []string {
+	for _, s := range k.selector {
+		if s.name == name {
+			return s.keys
+		}
+	}
+	return nil
+}
+
 // FieldValue returns the value of one of SelectableFields as text, empty when
 // the object does not have it.
 func (k *Kind) FieldValue(obj map[string]any, name string) string {

@@ -76,17 +76,15 @@ func (r *Resolver) Installed(ctx context.Context, cluster string) (depend.Instal
 
 // catalogOf are all versions of the catalog.
 func (r *Resolver) catalogOf(ctx context.Context) (*depend.Catalog, error) {
-	list, _, err := r.versions.List(ctx, store.Selection{MinRevision: store.Any})
+	page, err := r.cfg.Store.List(ctx, store.Selection{Resource: fleet.ResourceAddOnVersions, MinRevision: store.Any})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list versions of addons: %w", err)
 	}
-	var parsed []depend.Version
-	for _, v := range list {
-		if p, err := depend.Parse(&v.Spec); err == nil {
-			parsed = append(parsed, p)
-		}
+	all := make([]depend.Stored, len(page.Entries))
+	for i, e := range page.Entries {
+		all[i] = depend.Stored{Name: e.Key.Name, Revision: e.Revision, Data: e.Data}
 	}
-	return depend.NewCatalog(parsed), nil
+	return r.parsed.Catalog(all), nil
 }
 
 // chosen are the clusters that the placements of an addon choose, and the index of

@@ -9,11 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	kjson "k8s.io/apimachinery/pkg/util/json"
 
@@ -170,6 +172,12 @@ func (p *previewing) change(ctx context.Context, o *outcome, mca *addon.ManagedC
 	if q.MCA == nil {
 		q.MCA = &addon.ManagedClusterAddOn{}
 		q.MCA.Namespace, q.MCA.Name = name, p.req.AddOn
+	}
+	if p.req.Namespace != "" {
+		moved := *q.MCA
+		moved.Annotations = maps.Clone(moved.Annotations)
+		metav1.SetMetaDataAnnotation(&moved.ObjectMeta, addon.AnnotationInstallNamespace, p.req.Namespace)
+		q.MCA = &moved
 	}
 	m := p.Resolve(ctx, q)
 	switch {

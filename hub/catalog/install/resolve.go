@@ -73,6 +73,7 @@ type Resolver struct {
 	contents  bounded[*catalog.Content]
 	schemas   bounded[*config.Schema]
 	hashed    bounded[string]
+	parsed    depend.Memo
 }
 
 // NewResolver makes a Resolver.

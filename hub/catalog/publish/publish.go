@@ -25,8 +25,10 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/drover-io/drover/hub/catalog"
+	"github.com/drover-io/drover/hub/catalog/depend"
 	"github.com/drover-io/drover/hub/catalog/render"
 	"github.com/drover-io/drover/hub/catalog/source"
+	"github.com/drover-io/drover/hub/catalog/versions"
 	"github.com/drover-io/drover/hub/store"
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -60,6 +62,8 @@ type Publisher struct {
 	mu    sync.Mutex
 	moves sync.Mutex // held while default pointers move
 	last  *checked   // the content that was checked last
+
+	parsed depend.Memo
 }
 
 // checked is content with what it renders to.
@@ -82,9 +86,13 @@ func resource() schema.GroupResource {
 	return schema.GroupResource{Group: fleet.Group, Resource: "addonversions"}
 }
 
-// Name is what the AddOnVersion of a version is called.
+// Name is what the AddOnVersion of a version is called; empty when it is no version.
 func Name(addOn, version string) string {
-	return addOn + "-" + strings.ReplaceAll(strings.TrimPrefix(version, "v"), "+", ".")
+	v, err := versions.Parse(version)
+	if err != nil {
+		return ""
+	}
+	return versions.ObjectName(addOn, v)
 }
 
 // Admit checks a version that is about to be stored and fills in its manager and

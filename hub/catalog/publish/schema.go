@@ -5,7 +5,6 @@ package publish
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -53,16 +52,9 @@ func (p *Publisher) checkDependencies(ctx context.Context, spec *fleet.AddOnVers
 	if err != nil {
 		return fmt.Errorf("list versions: %w", err)
 	}
-	var all []depend.Version
-	for _, e := range page.Entries {
-		var other fleet.AddOnVersion
-		if err := json.Unmarshal(e.Data, &other); err != nil {
-			return fmt.Errorf("decode %s: %w", e.Key, err)
-		}
-		// One that is broken is nothing that this one could need.
-		if o, err := depend.Parse(&other.Spec); err == nil {
-			all = append(all, o)
-		}
+	all := make([]depend.Stored, len(page.Entries))
+	for i, e := range page.Entries {
+		all[i] = depend.Stored{Name: e.Key.Name, Revision: e.Revision, Data: e.Data}
 	}
-	return depend.NewCatalog(all).Check(v).ToAggregate()
+	return p.parsed.Catalog(all).Check(v).ToAggregate()
 }

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -86,7 +87,7 @@ func helm(g *guard, in *catalog.Rendering, cluster *Cluster) (*parts, error) {
 		if err := g.expired(); err != nil {
 			return nil, &Error{Where: name, Text: err.Error(), Err: err}
 		}
-		objects, err := source.DecodeYAML(name, []byte(texts[name]), false)
+		objects, err := source.DecodeYAML(name, []byte(ownLines(texts[name])), false)
 		if err != nil {
 			return nil, rendered(err, true)
 		}
@@ -94,6 +95,12 @@ func helm(g *guard, in *catalog.Rendering, cluster *Cluster) (*parts, error) {
 	}
 	return p, p.takeHelm(found)
 }
+
+var markerRE = regexp.MustCompile(`(?m)^---[ \t]*(\S)`)
+
+// ownLines puts what follows a document marker on the next line. To Helm any line
+// that begins with --- ends a document, and templates that trim blanks leave such.
+func ownLines(text string) string { return markerRE.ReplaceAllString(text, "---\n$1") }
 
 func loadChart(c *catalog.Content) (*chart.Chart, error) {
 	var files []*loader.BufferedFile

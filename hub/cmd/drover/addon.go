@@ -46,7 +46,9 @@ func parseAddonRef(text string, versioned bool) (addonRef, error) {
 }
 
 // object is the name of the AddOnVersion.
-func (r addonRef) object() string { return r.name + "-" + strings.ReplaceAll(r.version, "+", ".") }
+func (r addonRef) object() string {
+	return r.name + "-" + strings.ToLower(strings.ReplaceAll(r.version, "+", "."))
+}
 
 func (r addonRef) String() string { return r.name + "@" + r.version }
 

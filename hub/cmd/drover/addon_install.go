@@ -56,6 +56,7 @@ type installing struct {
 	cmd              *cobra.Command
 	hub              *client.Client
 	addOn, version   string
+	namespace        string // empty for no word about it
 	values           map[string]any
 	withDependencies bool
 	failed           int
@@ -78,7 +79,7 @@ the addon's name in the namespace of each cluster.
 
 What it needs of other addons is installed before it with --with-dependencies.`,
 		Example: "  drover addon install cert-manager@1.14.2 --clusters env=prod --wait\n" +
-			"  drover addon install logging --cluster shop-1 --set level=debug",
+			"  drover addon install logging --cluster shop-1 --namespace logging --set level=debug",
 		RunE: g.run(func(ctx context.Context, cmd *cobra.Command, hub *client.Client, args []string) (err error) {
 			if err := i.check(); err != nil {
 				return err
@@ -112,6 +113,7 @@ What it needs of other addons is installed before it with --with-dependencies.`,
 	i.flags(c)
 	c.Flags().StringVarP(&file, "values", "f", "", "YAML file with values")
 	c.Flags().StringArrayVar(&sets, "set", nil, "one value, such as image.tag=v2; repeatable")
+	c.Flags().StringVar(&i.namespace, "namespace", "", "namespace on the cluster, at the first installation (default "+addon.DefaultInstallNamespace+")")
 	c.Flags().BoolVar(&i.withDependencies, "with-dependencies", false, "install and upgrade what it needs, too")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "show what would change, and change nothing")
 	c.Flags().BoolVar(&wait, "wait", false, "wait until it is available")
@@ -122,7 +124,7 @@ What it needs of other addons is installed before it with --with-dependencies.`,
 func (i *installing) preview(ctx context.Context) (*fleet.Preview, error) {
 	var out fleet.Preview
 	err := i.hub.Post(ctx, fleet.PathAddOnPreview, fleet.PreviewRequest{
-		AddOn: i.addOn, Version: i.version, Clusters: i.names, Selector: i.selector, Values: i.values,
+		AddOn: i.addOn, Version: i.version, Clusters: i.names, Selector: i.selector, Values: i.values, Namespace: i.namespace,
 	}, &out)
 	return &out, err
 }
@@ -182,11 +184,17 @@ func (i *installing) put(ctx context.Context, cluster, addOn, version string, va
 				"metadata": map[string]any{"name": addOn, "namespace": cluster}, "spec": map[string]any{},
 			}}
 			chooseConfigs(obj, addOn, version, len(values) > 0)
+			if i.namespace != "" && addOn == i.addOn {
+				obj.SetAnnotations(map[string]string{addon.AnnotationInstallNamespace: i.namespace})
+			}
 			_, err = resource.Create(ctx, obj, metav1.CreateOptions{})
 			return "installed", err
 		}
 		if err != nil {
 			return "", err
+		}
+		if ns := have.GetAnnotations()[addon.AnnotationInstallNamespace]; i.namespace != "" && addOn == i.addOn && ns != i.namespace {
+			return "", fmt.Errorf("namespace: %s is installed in %s already, and moving would delete what is there: remove it first", addOn, cmp.Or(ns, addon.DefaultInstallNamespace))
 		}
 		before, _ := json.Marshal(have.Object["spec"]) //nolint:errcheck // as decoded
 		was, _, _ := unstructured.NestedString(have.Object, "status", "content", "version")

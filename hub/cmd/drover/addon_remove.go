@@ -272,7 +272,7 @@ func addOnRow(a *addon.ManagedClusterAddOn) string {
 
 func (g *globals) addOnPreviewCommand() *cobra.Command {
 	var t targets
-	var file string
+	var file, namespace string
 	var sets []string
 	c := &cobra.Command{
 		Use: "preview NAME[@VERSION]", Short: "What clusters would get of an addon, before anything changes", Args: cobra.ExactArgs(1),
@@ -289,7 +289,7 @@ with their layers, and the manifests.`,
 			}
 			var preview fleet.Preview
 			err = hub.Post(ctx, fleet.PathAddOnPreview, fleet.PreviewRequest{
-				AddOn: name, Version: version, Clusters: t.names, Selector: t.selector, Values: values,
+				AddOn: name, Version: version, Clusters: t.names, Selector: t.selector, Values: values, Namespace: namespace,
 			}, &preview)
 			if err != nil {
 				return err
@@ -300,6 +300,7 @@ with their layers, and the manifests.`,
 	t.flags(c)
 	c.Flags().StringVarP(&file, "values", "f", "", "YAML file with values")
 	c.Flags().StringArrayVar(&sets, "set", nil, "one value, such as image.tag=v2; repeatable")
+	c.Flags().StringVar(&namespace, "namespace", "", "namespace on the cluster, as if it were installed there")
 	return c
 }
 

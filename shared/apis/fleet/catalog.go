@@ -29,6 +29,9 @@ type PreviewRequest struct {
 	Selector string   `json:"selector,omitempty"`
 	// Values go over all other layers.
 	Values map[string]any `json:"values,omitempty"`
+	// Namespace is where it would be installed; empty for where it is or would be
+	// without a word.
+	Namespace string `json:"namespace,omitempty"`
 	// Remove asks what a removal would take away.
 	Remove bool `json:"remove,omitempty"`
 }
