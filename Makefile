@@ -68,8 +68,8 @@ browser: kubernetes ## the dashboard in a real Chromium, against the real progra
 	$(GOTEST) -timeout 25m -v ./test/browser
 
 .PHONY: screenshots
-screenshots: build ## docs/screenshots: every page of the dashboard; SHOTS=busy-fleet for some of them
-	@$(GO) run ./test/browser/shots -only '$(SHOTS)'
+screenshots: build kubernetes ## OUT (bin/screenshots): every page of the dashboard; SHOTS=busy-fleet for some of them
+	@$(GO) run ./test/browser/shots -out '$(or $(OUT),bin/screenshots)' -only '$(SHOTS)'
 
 .PHONY: bench
 bench: build kubernetes ## figures: latency, memory, start time, sizes

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -176,7 +177,7 @@ func TestWelcomeRefused(t *testing.T) {
 		want    string
 	}{
 		{"error", wire.Welcome{Error: "agent is too old: update it"}, "hub refused the connection: refused: agent is too old: update it"},
-		{"version", wire.Welcome{Version: 99}, "hub refused the connection: refused: hub speaks protocol version 99, this agent 1 to 2"},
+		{"version", wire.Welcome{Version: 99}, fmt.Sprintf("hub refused the connection: refused: hub speaks protocol version 99, this agent %d to %d", wire.MinVersion, wire.Version)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

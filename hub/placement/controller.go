@@ -6,13 +6,12 @@ package placement
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/hub/store/follow"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/daemon"
 )
@@ -91,100 +90,12 @@ func (c *Controller) follow(ctx context.Context) error {
 	if err := c.ensureSets(ctx); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel(nil)
-	in := &inbox{wake: make(chan struct{}, 1)}
-	for _, resource := range resources() {
-		w, err := c.store.Watch(ctx, store.WatchSelection{Resource: resource})
-		if err != nil {
-			return err
-		}
-		wg.Go(func() {
-			defer w.Stop()
-			for {
-				ev, err := w.Next(ctx)
-				if err != nil {
-					cancel(fmt.Errorf("watch %s: %w", resource, err))
-					return
-				}
-				in.put(event{resource, ev})
+	return follow.Run(ctx, c.store, gather, time.Hour, func(f *follow.Follower) (follow.State, error) {
+		for _, resource := range resources() {
+			if err := f.Watch(store.WatchSelection{Resource: resource}); err != nil {
+				return nil, err
 			}
-		})
-	}
-	return c.loop(ctx, in)
-}
-
-func (c *Controller) loop(ctx context.Context, in *inbox) error {
-	st := newState(c)
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	wait := gather
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-in.wake:
-			// A fleet that comes back brings many changes: the more there is to do
-			// each time, the longer they are gathered.
-			if !daemon.Sleep(ctx, wait) {
-				return context.Cause(ctx)
-			}
-		case <-timer.C:
 		}
-		for _, ev := range in.take() {
-			st.apply(ev)
-		}
-		if !st.ready() {
-			continue
-		}
-		start := time.Now()
-		next, err := st.pass(ctx, start)
-		if err != nil {
-			return err
-		}
-		took := time.Since(start)
-		wait = max(gather, took)
-		timer.Reset(time.Hour)
-		if !next.IsZero() {
-			timer.Reset(max(time.Until(next), 0))
-		}
-		c.log.Debug("placed", zap.Duration("took", took), zap.Time("next", next))
-	}
-}
-
-// event is a change of one of the resources.
-type event struct {
-	resource string
-	store.Event
-}
-
-// inbox holds events until the loop has time. It has no limit: the loop takes
-// everything at once, and what it holds is shared with the cache.
-type inbox struct {
-	mu     sync.Mutex
-	events []event
-	wake   chan struct{}
-}
-
-func (b *inbox) put(ev event) {
-	if ev.Type == store.Bookmark && !ev.Initial {
-		return
-	}
-	b.mu.Lock()
-	b.events = append(b.events, ev)
-	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (b *inbox) take() []event {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := b.events
-	b.events = nil
-	return out
+		return newState(c), nil
+	})
 }

@@ -22,9 +22,9 @@ import (
 	"github.com/drover-io/drover/shared/apis/cluster"
 )
 
-// pass brings everything that is out of date up to date, and returns when the
+// Pass brings everything that is out of date up to date, and returns when the
 // next answer changes by itself; zero: never.
-func (s *state) pass(ctx context.Context, now time.Time) (next time.Time, err error) {
+func (s *state) Pass(ctx context.Context, now time.Time) (next time.Time, err error) {
 	if s.missing {
 		if err := s.ensureSets(ctx); err != nil {
 			return next, err

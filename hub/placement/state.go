@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/hub/store/follow"
 	"github.com/drover-io/drover/shared/apis/cluster"
 )
 
@@ -68,17 +69,19 @@ func newState(c *Controller) *state {
 }
 
 // ready reports whether everything that exists was seen.
-func (s *state) ready() bool { return len(s.synced) == len(resources()) }
+// Ready implements follow.State.
+func (s *state) Ready() bool { return len(s.synced) == len(resources()) }
 
-func (s *state) apply(ev event) {
+// Apply implements follow.State.
+func (s *state) Apply(ev follow.Event) {
 	if ev.Type == store.Bookmark {
-		s.synced[ev.resource] = true
+		s.synced[ev.Resource] = true
 		return
 	}
 	gone := ev.Type == store.Deleted
 	k := key{ev.Entry.Key.Namespace, ev.Entry.Key.Name}
 	var err error
-	switch ev.resource {
+	switch ev.Resource {
 	case cluster.Resource:
 		err = s.applyCluster(ev.Entry, gone)
 	case cluster.ResourceSets:
@@ -101,7 +104,7 @@ func (s *state) apply(ev event) {
 		err = s.applyScores(k, ev.Entry, gone)
 	}
 	if err != nil {
-		s.log.Warn("object cannot be read, it is left out", zap.String("resource", ev.resource),
+		s.log.Warn("object cannot be read, it is left out", zap.String("resource", ev.Resource),
 			zap.String("namespace", k.namespace), zap.String("name", k.name), zap.Error(err))
 	}
 }

@@ -14,7 +14,6 @@ package replicate
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/hub/store/follow"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/work"
 	"github.com/drover-io/drover/shared/daemon"
@@ -96,102 +96,25 @@ type key struct{ namespace, name string }
 
 // follow watches and acts until a watch fails.
 func (c *Controller) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel(nil)
 	owned, err := labels.NewRequirement(work.LabelReplicaSet, selection.Exists, nil)
 	if err != nil {
 		return fmt.Errorf("select works: %w", err)
 	}
-	in := &inbox{wake: make(chan struct{}, 1)}
-	for _, sel := range []store.WatchSelection{
-		{Resource: work.ResourceReplicaSets},
-		{Resource: work.Resource, Labels: labels.NewSelector().Add(*owned)},
-		{Resource: cluster.ResourcePlacements},
-		{Resource: cluster.ResourcePlacementDecisions},
-		{Resource: cluster.Resource},
-	} {
-		w, err := c.store.Watch(ctx, sel)
-		if err != nil {
-			return err
-		}
-		wg.Go(func() {
-			defer w.Stop()
-			for {
-				ev, err := w.Next(ctx)
-				if err != nil {
-					cancel(fmt.Errorf("watch %s: %w", sel.Resource, err))
-					return
-				}
-				if ev.Type != store.Bookmark || ev.Initial {
-					in.put(ev, sel.Resource)
-				}
+	return follow.Run(ctx, c.store, gather, time.Hour, func(f *follow.Follower) (follow.State, error) {
+		for _, sel := range []store.WatchSelection{
+			{Resource: work.ResourceReplicaSets},
+			{Resource: work.Resource, Labels: labels.NewSelector().Add(*owned)},
+			{Resource: cluster.ResourcePlacements},
+			{Resource: cluster.ResourcePlacementDecisions},
+			{Resource: cluster.Resource},
+		} {
+			if err := f.Watch(sel); err != nil {
+				return nil, err
 			}
-		})
-	}
-	return c.loop(ctx, newState(c), in)
-}
-
-func (c *Controller) loop(ctx context.Context, st *state, in *inbox) error {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	wait := gather
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-in.wake:
-			if !daemon.Sleep(ctx, wait) {
-				return context.Cause(ctx)
-			}
-		case <-timer.C:
 		}
-		for _, ev := range in.take() {
-			st.apply(ev)
-		}
-		if len(st.synced) < resources {
-			continue
-		}
-		start := time.Now()
-		next := st.pass(ctx, start)
-		wait = max(gather, time.Since(start))
-		timer.Reset(time.Hour)
-		if !next.IsZero() {
-			timer.Reset(max(time.Until(next), 0))
-		}
-	}
+		return newState(c), nil
+	})
 }
 
 // resources is how many are watched.
 const resources = 5
-
-type event struct {
-	store.Event
-	resource string
-}
-
-// inbox holds events until the loop takes all of them.
-type inbox struct {
-	mu     sync.Mutex
-	events []event
-	wake   chan struct{}
-}
-
-func (b *inbox) put(ev store.Event, resource string) {
-	b.mu.Lock()
-	b.events = append(b.events, event{ev, resource})
-	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (b *inbox) take() []event {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := b.events
-	b.events = nil
-	return out
-}

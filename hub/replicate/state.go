@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/hub/store/follow"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/work"
 )
@@ -86,15 +87,19 @@ func newState(c *Controller) *state {
 	}
 }
 
-func (s *state) apply(ev event) {
+// Ready implements follow.State.
+func (s *state) Ready() bool { return len(s.synced) == resources }
+
+// Apply implements follow.State.
+func (s *state) Apply(ev follow.Event) {
 	if ev.Type == store.Bookmark {
-		s.synced[ev.resource] = true
+		s.synced[ev.Resource] = true
 		return
 	}
 	gone := ev.Type == store.Deleted
 	k := key{ev.Entry.Key.Namespace, ev.Entry.Key.Name}
 	var err error
-	switch ev.resource {
+	switch ev.Resource {
 	case work.ResourceReplicaSets:
 		err = s.applySet(k, ev.Entry, gone)
 	case work.Resource:
@@ -122,7 +127,7 @@ func (s *state) apply(ev event) {
 		err = s.applyCluster(ev.Entry, gone)
 	}
 	if err != nil {
-		s.log.Warn("object cannot be read, it is left as it was", zap.String("resource", ev.resource),
+		s.log.Warn("object cannot be read, it is left as it was", zap.String("resource", ev.Resource),
 			zap.String("namespace", k.namespace), zap.String("name", k.name), zap.Error(err))
 	}
 }
@@ -224,9 +229,9 @@ func (s *state) dirtyUsers(k key) {
 	}
 }
 
-// pass looks at every set that may be out of date, and returns when to look
+// Pass looks at every set that may be out of date, and returns when to look
 // again; zero: when something changes.
-func (s *state) pass(ctx context.Context, now time.Time) (next time.Time) {
+func (s *state) Pass(ctx context.Context, now time.Time) (next time.Time, _ error) {
 	for _, k := range slices.SortedFunc(maps.Keys(s.sets), func(a, b key) int {
 		return strings.Compare(a.namespace+"/"+a.name, b.namespace+"/"+b.name)
 	}) {
@@ -244,7 +249,7 @@ func (s *state) pass(ctx context.Context, now time.Time) (next time.Time) {
 		owner.again = again
 		next = earlier(next, again)
 	}
-	return next
+	return next, nil
 }
 
 // groupsOf are the decision groups of a placement. Settled is set when they are

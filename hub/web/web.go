@@ -122,14 +122,18 @@ func (p pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+	name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
+	f := p[name]
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	switch {
+	case !reads && f == nil && name != "":
+		h.Set("Cache-Control", "no-store")
+		http.Error(w, "404 page not found", http.StatusNotFound) // as Kubernetes answers for a path that it has not
+		return
+	case !reads:
 		h.Set("Allow", "GET, HEAD")
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
-	}
-	name := strings.TrimPrefix(path.Clean(r.URL.Path), "/")
-	f := p[name]
-	switch {
 	case f != nil && strings.HasPrefix(name, assets):
 		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	case f != nil && name != index:

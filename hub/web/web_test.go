@@ -44,6 +44,7 @@ func TestHandler(t *testing.T) {
 		{"GET", "/assets/../index.html", 200, page, "no-store", "text/html; charset=utf-8"},
 		{"GET", "/v1/nothing", 404, no, "no-store", "text/plain; charset=utf-8"},
 		{"GET", "/apis", 404, no, "no-store", "text/plain; charset=utf-8"},
+		{"DELETE", "/nonsense", 404, "404 page not found\n", "no-store", "text/plain; charset=utf-8"},
 		{"POST", "/", 405, "method not allowed\n", "", "text/plain; charset=utf-8"},
 	} {
 		for _, packed := range []bool{false, true} {

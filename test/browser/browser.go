@@ -16,9 +16,12 @@ import (
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/drover-io/drover/test/local"
 )
@@ -76,7 +79,7 @@ type Page struct {
 }
 
 // patience bounds every wait for a page.
-const patience = 45 * time.Second
+const patience = 90 * time.Second
 
 // watching notes what breaks the policy of the pages, before anything else runs.
 const watching = `window.droverViolations = [];
@@ -196,6 +199,13 @@ func (p *Page) Login(h *local.Hub) error {
 	return p.Until("logged in", `location.pathname !== "/login" && document.querySelector(".lamp.live")`)
 }
 
+// As makes the tab send an access token with everything that it asks for: it is the
+// holder, whoever is logged in.
+func (p *Page) As(token string) error {
+	return p.Do(call(network.Enable, network.EnableParams{}),
+		call(network.SetExtraHTTPHeaders, network.SetExtraHTTPHeadersParams{Headers: network.Headers{"Authorization": "Bearer " + token}}))
+}
+
 // Go leads the page to a path of the hub, with a fresh load.
 func (p *Page) Go(h *local.Hub, path string) error {
 	if err := p.Do(chromedp.Navigate(h.URL + path)); err != nil {
@@ -230,6 +240,16 @@ func (p *Page) Press(name string) error {
 	return err
 }
 
+// Follow waits for a link to a path of the hub and follows it, without a fresh load.
+func (p *Page) Follow(path string) error {
+	find := fmt.Sprintf(`[...document.querySelectorAll("main a[href]")].find((a) => a.getAttribute("href") === %s)`, quote(path))
+	if err := p.Until("a link to "+path, `(%s)`, find); err != nil {
+		return err
+	}
+	_, err := Eval[any](p, `void (%s).click()`, find)
+	return err
+}
+
 // Fill waits for a field of that name and writes into it, as somebody who types.
 func (p *Page) Fill(name, text string) error {
 	find := fmt.Sprintf(named, quote(name), quote(fields))
@@ -252,8 +272,21 @@ func (p *Page) Tick(name string) error {
 	return err
 }
 
-// Type sends keys to whatever has the focus.
-func (p *Page) Type(keys string) error { return p.Do(chromedp.KeyEvent(keys)) }
+// Type sends keys to whatever has the focus. A key that a page takes writes nothing:
+// the character is part of the key, and not sent after it.
+func (p *Page) Type(keys string) error {
+	var steps []chromedp.Action[chromedp.Void]
+	for _, r := range keys {
+		events := kb.Encode(r)
+		down, up := *events[0], *events[len(events)-1]
+		down.Type = "rawKeyDown"
+		if len(events) == 3 {
+			down.Type, down.Text, down.UnmodifiedText = "keyDown", events[1].Text, events[1].UnmodifiedText
+		}
+		steps = append(steps, call(input.DispatchKeyEvent, down), call(input.DispatchKeyEvent, up))
+	}
+	return p.Do(steps...)
+}
 
 // Settled waits until nothing loads and nothing moves.
 func (p *Page) Settled() error {

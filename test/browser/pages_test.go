@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/drover-io/drover/test/local"
 )
 
 // hostile is text that does something where it is taken for more than text.
@@ -18,7 +20,8 @@ const hostile = `<img src=x onerror="window.droverOwned=1"><script>window.drover
 func pages() []string {
 	return []string{
 		"/", "/?view=table", "/requests", "/tokens", "/tokens?new=1", "/clusters/" + Name(3), "/clusters/" + Name(3) + "/works",
-		"/clusters/" + Name(3) + "/works/web", "/addons", "/addons/logging", "/trail", "/hub", "/access", "/nowhere",
+		"/clusters/" + Name(3) + "/works/web", "/addons", "/addons/logging", "/addons/cert-manager",
+		"/addons/cert-manager/versions/1.15.0", "/addons/cert-manager/versions/1.15.0?from=1.14.2", "/addons/cert-manager?do=install&on=name%3A" + Name(3), "/trail", "/hub", "/access", "/nowhere",
 	}
 }
 
@@ -164,6 +167,25 @@ func TestKeyboard(t *testing.T) {
 	must(t, p.Type("\r"), p.UntilText("Revoked"))
 	must(t, p.Do(chromedp.KeyEvent("k", chromedp.KeyModifiers(2))), p.Until("the palette", `document.querySelector("dialog[open] input, [role=combobox]")`))
 	must(t, p.Type("hub"), p.Type("\r"), p.Until("the hub", `location.pathname === "/hub"`))
+	clean(t, p)
+}
+
+// TestTokenExpires: a page that is looked at says that a token's time is over when it
+// is, though nobody tells it; such a token cannot be revoked.
+func TestTokenExpires(t *testing.T) {
+	t.Parallel()
+	h := startHub(t)
+	_, p := open(t, h)
+	must(t, p.Go(h, "/tokens"))
+	if _, err := h.Drover(t.Context(), "token", "create", "--cluster", "brief", "--ttl", "1m"); err != nil {
+		t.Fatal(err)
+	}
+	row := `[...document.querySelectorAll("main tr")].find((r) => r.innerText.includes("brief"))`
+	must(t, p.Until("the token", "%s", row), p.Until("it is open", `/Open/.test((%s).innerText)`, row))
+	must(t, local.Until(t.Context(), "the token expires", 3*time.Minute, h.Process, func() (bool, error) {
+		return Eval[bool](p, `/Expired/.test((%s).innerText) && !(%s).querySelector("button")`, row, row)
+	}))
+	must(t, p.Go(h, "/tokens?q=phase%3AOpen"), p.UntilText("No token fits the filter"))
 	clean(t, p)
 }
 

@@ -156,10 +156,22 @@ func (s *seeder) catalog() {
 			"spec": object{"clusterName": cluster, "uses": int64(1), "labels": object{"env": "prod"}, "revoked": i == 2},
 		})
 	}
-	for _, name := range []string{"ingress-nginx", "cert-manager", "logging"} {
+	for _, name := range []string{"ingress-nginx", "cert-manager", Addon} {
 		s.store(gvr("addon"+ocm, "v1beta1", "clustermanagementaddons"), object{
 			"apiVersion": "addon" + ocm + "/v1beta1", "kind": "ClusterManagementAddOn", "metadata": object{"name": name},
 			"spec": object{"addOnMeta": object{"displayName": name, "description": "What every cluster needs. " + s.fleet.Text}},
+		})
+	}
+	for i, version := range []string{"1.14.2", "1.15.0"} {
+		s.store(gvr("fleet.drover.io", "v1alpha1", "addonversions"), object{
+			"apiVersion": "fleet.drover.io/v1alpha1", "kind": "AddOnVersion", "metadata": object{"name": "cert-manager-" + version},
+			"spec": object{
+				"addOn": "cert-manager", "version": version, "default": i == 0, "description": "Issuers, and what they sign. " + s.fleet.Text,
+				"manifests": []any{object{
+					"apiVersion": "v1", "kind": "ConfigMap", "metadata": object{"name": "issuers", "namespace": "default"},
+					"data": object{"version": version},
+				}},
+			},
 		})
 	}
 }

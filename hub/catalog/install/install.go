@@ -15,13 +15,12 @@ package install
 
 import (
 	"context"
-	"fmt"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/hub/store/follow"
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -118,102 +117,21 @@ func watched() []string {
 
 // follow watches and acts until a watch fails.
 func (c *Controller) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel(nil)
-	in := &inbox{wake: make(chan struct{}, 1)}
-	following := map[string]bool{}
-	watch := func(resource string) error {
-		if following[resource] {
-			return nil
-		}
-		w, err := c.store.Watch(ctx, store.WatchSelection{Resource: resource})
-		if err != nil {
-			return fmt.Errorf("watch %s: %w", resource, err)
-		}
-		following[resource] = true
-		wg.Go(func() {
-			defer w.Stop()
-			for {
-				ev, err := w.Next(ctx)
-				if err != nil {
-					cancel(fmt.Errorf("watch %s: %w", resource, err))
-					return
-				}
-				if ev.Type != store.Bookmark || ev.Initial {
-					in.put(ev, resource)
-				}
+	return follow.Run(ctx, c.store, gather, time.Second, func(f *follow.Follower) (follow.State, error) {
+		following := map[string]bool{}
+		st := newState(c)
+		st.watch = func(resource string) error {
+			if following[resource] {
+				return nil
 			}
-		})
-		return nil
-	}
-	for _, resource := range watched() {
-		if err := watch(resource); err != nil {
-			return err
+			following[resource] = true
+			return f.Watch(store.WatchSelection{Resource: resource})
 		}
-	}
-	st := newState(c)
-	st.watch = watch
-	return c.loop(ctx, st, in)
-}
-
-func (c *Controller) loop(ctx context.Context, st *state, in *inbox) error {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	wait := gather
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-in.wake:
-			if !daemon.Sleep(ctx, wait) {
-				return context.Cause(ctx)
+		for _, resource := range watched() {
+			if err := st.watch(resource); err != nil {
+				return nil, err
 			}
-		case <-timer.C:
 		}
-		for _, ev := range in.take() {
-			st.apply(ev)
-		}
-		if !st.complete() {
-			continue
-		}
-		start := time.Now()
-		next := st.pass(ctx, start)
-		wait = min(max(gather, time.Since(start)), time.Second)
-		timer.Reset(time.Hour)
-		if !next.IsZero() {
-			timer.Reset(max(time.Until(next), 0))
-		}
-	}
-}
-
-type event struct {
-	store.Event
-	resource string
-}
-
-// inbox holds events until the loop takes all of them.
-type inbox struct {
-	mu     sync.Mutex
-	events []event
-	wake   chan struct{}
-}
-
-func (b *inbox) put(ev store.Event, resource string) {
-	b.mu.Lock()
-	b.events = append(b.events, event{ev, resource})
-	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (b *inbox) take() []event {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	out := b.events
-	b.events = nil
-	return out
+		return st, nil
+	})
 }

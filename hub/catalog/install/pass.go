@@ -19,9 +19,9 @@ import (
 	"github.com/drover-io/drover/shared/apis/work"
 )
 
-// pass looks at everything that may be out of date, and returns when to look again;
+// Pass looks at everything that may be out of date, and returns when to look again;
 // zero: when something changes.
-func (s *state) pass(ctx context.Context, now time.Time) (next time.Time) {
+func (s *state) Pass(ctx context.Context, now time.Time) (next time.Time, _ error) {
 	for _, name := range slices.Sorted(maps.Keys(s.recipes)) {
 		r := s.recipes[name]
 		if r.dirty || !r.again.IsZero() && !now.Before(r.again) {
@@ -70,7 +70,7 @@ func (s *state) pass(ctx context.Context, now time.Time) (next time.Time) {
 	if len(s.reopen) > 0 {
 		next = now
 	}
-	return next
+	return next, nil
 }
 
 // due are the addons to look at now, those that came first before the others, and

@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/drover-io/drover/hub/store"
+	"github.com/drover-io/drover/hub/store/follow"
 	"github.com/drover-io/drover/shared/apis/addon"
 	"github.com/drover-io/drover/shared/apis/cluster"
 	"github.com/drover-io/drover/shared/apis/fleet"
@@ -124,20 +125,21 @@ func newState(c *Controller) *state {
 	}
 }
 
-// complete says whether all that is always followed was seen once.
-func (s *state) complete() bool {
+// Ready implements follow.State: all that is always followed was seen once.
+func (s *state) Ready() bool {
 	return !slices.ContainsFunc(watched(), func(resource string) bool { return !s.synced[resource] })
 }
 
-func (s *state) apply(ev event) {
+// Apply implements follow.State.
+func (s *state) Apply(ev follow.Event) {
 	if ev.Type == store.Bookmark {
-		s.synced[ev.resource] = true
+		s.synced[ev.Resource] = true
 		return
 	}
 	gone := ev.Type == store.Deleted
 	e := ev.Entry
 	var err error
-	switch ev.resource {
+	switch ev.Resource {
 	case addon.ResourceClusterManagementAddOns:
 		err = s.applyRecipe(e, gone)
 	case addon.ResourceManagedClusterAddOns:
@@ -173,7 +175,7 @@ func (s *state) apply(ev event) {
 		s.dirtyUsers(e.Key)
 	}
 	if err != nil {
-		s.log.Warn("object cannot be read, it is left as it was", zap.String("resource", ev.resource),
+		s.log.Warn("object cannot be read, it is left as it was", zap.String("resource", ev.Resource),
 			zap.String("namespace", e.Key.Namespace), zap.String("name", e.Key.Name), zap.Error(err))
 	}
 }

@@ -47,6 +47,29 @@ func Build(dir string) (Files, error) {
 	return s.files(&result)
 }
 
+// Script bundles one source, such as "src/logic.test.ts", and what it imports, into
+// one script for tests: its exports are the fields of a global variable.
+func Script(dir, source, global string) ([]byte, error) {
+	s, err := read(dir)
+	if err != nil {
+		return nil, err
+	}
+	options := s.options()
+	options.EntryPoints, options.Outfile, options.Outdir, options.Outbase = []string{source}, "dist/test.js", "", ""
+	options.Splitting, options.Format, options.GlobalName = false, api.FormatIIFE, global
+	options.EntryNames, options.ChunkNames, options.AssetNames = "", "", ""
+	result := api.Build(options)
+	if len(result.Errors) > 0 {
+		return nil, messages(result.Errors)
+	}
+	for _, f := range result.OutputFiles {
+		if filepath.Ext(f.Path) == ".js" {
+			return f.Contents, nil
+		}
+	}
+	return nil, fmt.Errorf("%s: makes no script", source)
+}
+
 // Watch builds now and after every change of a source, and calls built each time,
 // until stop is called.
 func Watch(dir string, built func(Files, error)) (stop func(), err error) {

@@ -943,6 +943,7 @@ export type PreviewRequest = {
   clusters?: string[];
   selector?: string;
   values?: Record<string, unknown>;
+  namespace?: string;
   remove?: boolean;
 };
 

@@ -10,10 +10,12 @@ import { change } from "./pages/cluster-actions";
 import { compared } from "./pages/requests";
 import { news } from "./parts/announce";
 import { read } from "./parts/labels";
+import { shareOf } from "./parts/meter";
 import { score } from "./parts/palette";
 import { sorted } from "./parts/table";
 import { match } from "./router";
 import { decode, objectKey, Table } from "./store";
+import { tokenPhase } from "./words";
 import { documents, yaml } from "./yaml";
 
 type Row = { name: string; phase: string; version: string; cpu: number | null; labels: Record<string, string> };
@@ -70,6 +72,8 @@ export function run(): string[] {
   is("pasted", hexOnly("SHA256:01:23 AB\n"), "0123ab");
   is("fingerprints", ["", "0123", print.toUpperCase(), print.slice(-16), print.slice(0, 15) + "0", "f".repeat(64), "sha256:" + print].map((p) => compared(print, p)), ["none", "short", "same", "same", "different", "different", "same"]);
 
+  is("tokens end", [tokenPhase({ phase: "Open", expires: 10 }, 9), tokenPhase({ phase: "Open", expires: 10 }, 10), tokenPhase({ phase: "Open", expires: 0 }, 10), tokenPhase({ phase: "Revoked", expires: 1 }, 10)], ["Open", "Expired", "Open", "Revoked"]);
+  is("shares", [shareOf(1, 3, 4), shareOf(undefined, 1800.6, 4), shareOf(undefined, undefined, 4)].map((s) => [s.text, s.requested]), [["25%", false], ["over 100%", true], ["–", false]]);
   is("path", [match("/clusters/:name", "/clusters/a"), match("/clusters/:name", "/clusters"), match("/", "/")], [{ name: "a" }, undefined, {}]);
   is("labels", read("a=b, c=\nd.io/e=f"), { labels: { a: "b", c: "", "d.io/e": "f" } });
   is("bad label", Boolean(read("a").problem && read("-a=b").problem && read("a=b c!=d").problem), true);

@@ -27,6 +27,9 @@ export function order(kind: string, phase: string): number {
   return i < 0 ? 99 : i;
 }
 
+/** tokenPhase is that of a join token at a time: the hub says which time it ends at, and tells nobody when it does. */
+export const tokenPhase = (t: { phase: string; expires: number }, now: number): string => (t.phase === "Open" && t.expires > 0 && t.expires <= now ? "Expired" : t.phase);
+
 /** action is the button's word and the consequence of something that people do. */
 export function action(id: string, name: string): Action & { consequence: string } {
   const a = ACTIONS.find((x) => x.id === id) ?? { id, verb: id };

@@ -22,7 +22,7 @@ import (
 
 func main() {
 	programs := flag.String("programs", "bin", "where drover-hub and drover are")
-	out := flag.String("out", "docs/screenshots", "where the pictures go")
+	out := flag.String("out", "bin/screenshots", "where the pictures go")
 	only := flag.String("only", "", "regular expression of the names to write, such as busy-fleet-dark")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -38,23 +38,27 @@ type state struct {
 	name  string
 	fleet browser.Fleet
 	pages map[string]string // path by name
+	// running adds a cluster that exists.
+	running bool
 }
 
 func states() []state {
-	one := browser.Name(3)
+	one, real := browser.Name(3), "/clusters/"+browser.Real
 	all := map[string]string{
 		"fleet": "/", "table": "/?view=table", "requests": "/requests", "tokens": "/tokens", "token-new": "/tokens?new=1",
 		"cluster": "/clusters/" + one, "works": "/clusters/" + one + "/works", "work": "/clusters/" + one + "/works/web",
-		"addons": "/addons", "addon": "/addons/logging", "audit": "/trail", "hub": "/hub", "access": "/access", "missing": "/nowhere",
+		"cluster-addons": real + "/addons?why=" + browser.Addon, "cluster-charts": real, "cluster-remove": real + "?do=remove",
+		"addons": "/addons", "addon": "/addons/" + browser.Addon, "addon-install": "/addons/" + browser.Addon + "?do=install&v=1.5.0&on=env%3Dprod",
+		"version": "/addons/" + browser.Addon + "/versions/1.5.0", "version-diff": "/addons/" + browser.Addon + "/versions/1.5.0?from=1.4.0", "audit": "/trail", "hub": "/hub", "access": "/access", "missing": "/nowhere",
 	}
 	return []state{
 		{"empty", browser.Fleet{}, map[string]string{
 			"fleet": "/", "requests": "/requests", "tokens": "/tokens", "addons": "/addons", "audit": "/trail",
-		}},
-		{"busy", browser.Fleet{Clusters: 240}, all},
+		}, false},
+		{"busy", browser.Fleet{Clusters: 240}, all, true},
 		{"failing", browser.Fleet{Clusters: 60, Trouble: true}, map[string]string{
 			"fleet": "/", "table": "/?view=table", "cluster": "/clusters/" + browser.Name(5), "works": "/clusters/" + one + "/works",
-		}},
+		}, false},
 	}
 }
 
@@ -74,6 +78,43 @@ func run(ctx context.Context, programs local.Programs, out, only string) error {
 	return nil
 }
 
+// add adds a cluster that exists, and an agent that asks to join.
+func (s state) add(ctx context.Context, h *local.Hub, dir string) (end func(), err error) {
+	stop, err := browser.Running(ctx, h, dir, "test/browser/testdata")
+	if err != nil {
+		return nil, err
+	}
+	file, err := h.Token(ctx, "paris-2")
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	join, err := h.Programs.Start(h.Path("paris-2.log"), "drover-agent", "join", "--token-file", file, "--state-dir", h.Path("paris-2"))
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	end = func() {
+		join.Kill()
+		stop()
+	}
+	err = local.Until(ctx, "the agent asks to join", time.Minute, join, func() (bool, error) {
+		out, err := h.Drover(ctx, "requests")
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, "paris-2") {
+				s.pages["approve"] = "/requests?approve=" + strings.Fields(line)[0]
+				return true, nil
+			}
+		}
+		return false, err
+	})
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
+}
+
 func (s state) shoot(ctx context.Context, programs local.Programs, out string, wanted *regexp.Regexp) error {
 	dir, err := os.MkdirTemp("", "drover-shots-")
 	if err != nil {
@@ -90,16 +131,24 @@ func (s state) shoot(ctx context.Context, programs local.Programs, out string, w
 			return err
 		}
 	}
+	if s.running {
+		end, err := s.add(ctx, h, filepath.Join(dir, "kubernetes"))
+		if err != nil {
+			return err
+		}
+		defer end()
+	}
 	b, err := browser.Start(ctx)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
+	tall := map[string]bool{"cluster-charts": true}
 	for _, form := range []struct {
 		name          string
 		width, height int64
 		dark          bool
-	}{{"light", 1280, 800, false}, {"dark", 1280, 800, true}, {"narrow", 390, 844, false}} {
+	}{{"light", 1280, 800, false}, {"dark", 1280, 800, true}, {"narrow", 390, 844, false}, {"tall", 1280, 850, false}} {
 		p, err := b.Open(form.width, form.height)
 		if err != nil {
 			return err
@@ -109,7 +158,7 @@ func (s state) shoot(ctx context.Context, programs local.Programs, out string, w
 		}
 		for name, path := range s.pages {
 			file := strings.Join([]string{s.name, name, form.name}, "-") + ".png"
-			if !wanted.MatchString(file) {
+			if !wanted.MatchString(file) || form.name == "tall" && !tall[name] {
 				continue
 			}
 			if err := p.Dark(form.dark); err != nil {

@@ -83,7 +83,7 @@ export function Addon({ params }: { params: Record<string, string> }) {
       <Head title={row?.title || name} beside={row && row.title !== name && row.title ? name : undefined} tab={name} crumbs={[["Addons", "/addons"]]} lead={row?.description}
         actions={<><Action kind="first" why={whyInstall} run={install}>Install…</Action><Action kind="danger" why={mayRemove ?? (runs.length ? undefined : "It runs nowhere.")} run={() => setQuery({ do: "remove" }, {})}>Remove…</Action></>} />
       <Guard of={all} what="the versions">
-        {() => versions.length === 0 ? <Empty title="No version was pushed yet" icon="addon"><code>drover addon push DIR --name {name} --version 1.0.0</code></Empty>
+        {() => versions.length === 0 ? <Empty title="No version was pushed yet" icon="addon"><code>drover addon push {name}@1.0.0 DIR --default</code></Empty>
           : <section class="stack"><div class="row"><h2>{plural(versions.length, "version")}</h2>{newest.length > 1 && <a class="push" href={to("addons", name, "versions", newest[0]!.version) + "?from=" + encodeURIComponent(newest[1]!.version)}>Compare {newest[1]!.version} with {newest[0]!.version}</a>}</div><DataTable label="Versions" rows={versions} columns={versionColumns(name, versions)} keyOf={(v) => v.name} first="version" /></section>}
       </Guard>
       <section class="stack">

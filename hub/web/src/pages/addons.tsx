@@ -51,7 +51,7 @@ export function Addons(_: { params: Record<string, string> }) {
       <Head title="Addons" lead="What can be installed on clusters, in versions that do not change under them." />
       <Guard of={table} what="the addons">
         {() => all.length === 0
-          ? <Empty title="The catalog is empty" icon="addon" actions={<div class="stack"><Code text="drover addon push DIR --name NAME --version 1.0.0" label="the command" /></div>}>An addon is a folder of manifests, a kustomization or a chart. Push one, and it can be installed from here.</Empty>
+          ? <Empty title="The catalog is empty" icon="addon" actions={<div class="stack"><Code text="drover addon push NAME@1.0.0 DIR --default" label="the command" /></div>}>An addon is a folder of manifests, a kustomization or a chart. Push one, and it can be installed from here.</Empty>
           : (
             <>
               <div class="toolbar"><Search label="Filter addons" hint="text  problems:>0" problem={parsed.problem} /></div>

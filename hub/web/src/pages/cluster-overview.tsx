@@ -8,7 +8,7 @@ import { Chart, type Line } from "../parts/chart";
 import { Conditions } from "../parts/conditions";
 import { Labels } from "../parts/labels";
 import { Meter } from "../parts/meter";
-import { Empty } from "../parts/states";
+import { Empty, Loading } from "../parts/states";
 import { Age, Status } from "../parts/status";
 import { at, metrics } from "../resources";
 import { loadSamples, type Column, type Samples } from "../samples";
@@ -59,10 +59,10 @@ function Facts({ cluster, row }: { cluster: ManagedCluster; row: ClusterRow | un
 function Capacity({ cluster, sample }: { cluster: ManagedCluster; sample: ClusterMetrics | undefined }) {
   const k = sample?.kubernetes, h = sample?.host;
   const total = (name: string) => quantity(k?.allocatable?.[name] ?? cluster.status?.allocatable?.[name]);
-  const running = k?.podsByPhase ? Object.entries(k.podsByPhase).reduce((n, [p, c]) => (p === "Succeeded" || p === "Failed" ? n : n + c), 0) : undefined;
+  const running = k ? Object.entries(k.podsByPhase ?? {}).reduce((n, [p, c]) => (p === "Succeeded" || p === "Failed" ? n : n + c), 0) : undefined;
   return (
     <section class="card">
-      <header><h2>Capacity</h2><span class="dim small push">{k ? "used against what can be allocated, hatched what pods request" : h ? "of the machine" : ""}</span></header>
+      <header><h2>Capacity</h2><span class="dim small push">{k ? (k.usage ? "used against what can be allocated, hatched what pods request" : "what pods request: the cluster has no metrics API that measures use") : h ? "of the machine" : ""}</span></header>
       <div class="in stack">
         {(k || total("cpu")) && (
           <>
@@ -115,7 +115,7 @@ export function Overview({ cluster, row }: { cluster: ManagedCluster; row: Clust
         <Capacity cluster={cluster} sample={sample.value} />
         <section class="card"><header><h2>Conditions</h2></header><Conditions list={cluster.status?.conditions} /></section>
       </div>
-      {samples.value ? <Charts samples={samples.value} /> : samples.wrong ? <p class="dim small">Charts: {samples.wrong}</p> : null}
+      {samples.value ? <Charts samples={samples.value} /> : samples.wrong ? <p class="dim small">Charts: {samples.wrong}</p> : <Loading what="the samples of the last hour" />}
       <section class="card">
         <header><h2>Details</h2></header>
         <div class="in">

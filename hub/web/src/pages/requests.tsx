@@ -64,8 +64,8 @@ function Approve({ request: r, close }: { request: RequestRow; close: () => void
         </section>
         <section class="stack">
           <h3>The agent prints</h3>
-          <Code text="drover-agent status" label="the command" />
-          <p class="dim small">It prints <code>fingerprint:</code> and the digits; <code>drover-agent join</code> prints the same line first.</p>
+          <p class="dim small"><code>drover-agent join</code> prints <code>fingerprint:</code> and the digits first, where it was started, and waits. A daemon that joins by itself has the line in its journal:</p>
+          <Code text="journalctl -u drover-agent | grep fingerprint:" label="the command" />
           <div class="field">
             <label for={id}>Paste it here, or type its last two groups</label>
             <input id={id} class="input mono" data-first value={pasted} autocomplete="off" autocapitalize="off" spellcheck={false} aria-invalid={fit === "different" ? "true" : undefined}

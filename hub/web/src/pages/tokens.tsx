@@ -12,7 +12,7 @@ import { Icon } from "../parts/icon";
 import { Labels, LabelsField, read } from "../parts/labels";
 import { Search } from "../parts/search";
 import { Empty, Guard } from "../parts/states";
-import { Age, Status } from "../parts/status";
+import { Age, hubTime, Status } from "../parts/status";
 import { DataTable, type Column } from "../parts/table";
 import { Head } from "../parts/title";
 import { toast } from "../parts/toast";
@@ -21,7 +21,7 @@ import { apiVersion, at, tokens } from "../resources";
 import { query, setQuery, to } from "../router";
 import { useTable } from "../rows";
 import { useWhyNot } from "../session";
-import { action, order } from "../words";
+import { action, order, tokenPhase } from "../words";
 
 const LIVES: [label: string, seconds: number][] = [["1 hour", 3600], ["8 hours", 28800], ["1 day", 86400], ["3 days", 259200], ["7 days", 604800]];
 const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -107,7 +107,11 @@ export function Tokens() {
   const table = useTable("tokens");
   const [made, setMade] = useState<JoinToken | undefined>();
   const why = useWhyNot({ verb: "create", on: tokens });
-  const all = table.list();
+  const now = hubTime();
+  const all = table.list().map((t) => {
+    const phase = tokenPhase(t, now);
+    return phase === t.phase ? t : { ...t, phase };
+  });
   const text = query("q");
   const parsed = parse(text, Object.keys(SHAPE.fields));
   const rows = text ? all.filter(matcher(parsed, SHAPE)) : all;

@@ -135,7 +135,7 @@ export function Work({ params }: { params: Record<string, string> }) {
               <div><span class="label">Since</span><span class="big"><Age at={row?.since} /></span></div>
               <div><span class="label">Generation</span><span class="big">{w.metadata?.generation}</span><span class="dim small">{row && (row.reported === row.generation ? "reported on" : `the cluster reported on ${row.reported || "none"}`)}</span></div>
               <div><span class="label">Applied digest</span><span class="big"><Digest of={w.status?.appliedDigest} /></span>{bundle && <span class="dim small">with bundle <Digest of={bundle} /></span>}</div>
-              <div><span class="label">Objects</span><span class="big">{row?.objects ?? "–"}</span><span class="dim small">{row?.unhealthy ? `${row.unhealthy} not ready` : row?.drifted ? `${row.drifted} drifted` : "as desired"}</span></div>
+              <div><span class="label">Objects</span><span class="big">{row?.objects ?? "–"}</span><span class="dim small">{row?.unhealthy ? `${row.unhealthy} not ready` : row?.drifted ? `${row.drifted} drifted` : row?.objects ? "as desired" : "reported so far"}</span></div>
             </div>
             <section class="card"><header><h2>Why it is so</h2><span class="dim small push">the first line that is not done is the cause</span></header><div class="in"><Evidence cluster={cluster} name={name} stamp={w.metadata?.resourceVersion} /></div></section>
             <Objects list={w.status?.resourceStatus?.manifests as ManifestCondition[] | undefined} summary={w.status?.summary} />

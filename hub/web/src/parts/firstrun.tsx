@@ -4,8 +4,9 @@ import "../common";
 import type { ComponentChildren } from "preact";
 import { tables, useTable } from "../rows";
 import { Icon } from "./icon";
+import { tokenPhase } from "../words";
 import { Code } from "./code";
-import { Status } from "./status";
+import { hubTime, Status } from "./status";
 
 type StepProps = { n: number; state: "done" | "now" | "later"; title: string; children?: ComponentChildren };
 
@@ -24,7 +25,7 @@ function Step({ n, state, title, children }: StepProps) {
 export function FirstRun() {
   useTable("tokens");
   const tokens = tables.tokens.table.list(), requests = tables.requests.table.list();
-  const open = tokens.find((t) => t.phase === "Open");
+  const open = tokens.find((t) => tokenPhase(t, hubTime()) === "Open");
   const asked = requests.find((r) => r.phase === "Pending") ?? requests.find((r) => r.phase === "Approved" || r.phase === "Joined");
   const token = Boolean(open || asked), request = Boolean(asked);
   return (

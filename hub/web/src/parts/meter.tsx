@@ -10,11 +10,19 @@ const heat = (p: number): string => (p >= 95 ? " bad" : p >= 85 ? " warn" : "");
 
 type MeterProps = { label: string; used: number | undefined; asked?: number | undefined; total: number | undefined; text: (v: number) => string };
 
+/** shareOf is the figure of a meter: what is used, else what is requested, which can be more than there is. */
+export function shareOf(used: number | undefined, asked: number | undefined, total: number): { percent: number; text: string; requested: boolean } {
+  const requested = used === undefined && asked !== undefined;
+  const percent = (100 * (used ?? asked ?? 0)) / total;
+  const known = used !== undefined || requested;
+  return { percent, requested, text: !known ? "–" : percent > 100 ? "over 100%" : Math.round(percent) + "%" };
+}
+
 /** Meter shows what is used, and hatched behind it what was asked for, of a total. */
 export function Meter({ label, used, asked, total, text }: MeterProps) {
   if (!total) return <div class="meter"><span class="dim">{label}</span><span class="faint">not known</span></div>;
   const part = (v: number) => Math.min(100, (100 * v) / total) + "%";
-  const share = used !== undefined ? (100 * used) / total : asked !== undefined ? (100 * asked) / total : 0;
+  const share = shareOf(used, asked, total);
   const words = [
     used !== undefined ? `${text(used)} used` : "",
     asked !== undefined ? `${text(asked)} requested` : "",
@@ -22,8 +30,8 @@ export function Meter({ label, used, asked, total, text }: MeterProps) {
   return (
     <div class="meter">
       <span class="dim">{label}</span>
-      <span><b class="strong">{Math.round(share)}%</b> <span class="dim">{used === undefined && asked !== undefined && "requested "}of {text(total)}</span></span>
-      <span class={"bar" + heat(share)} role="img" aria-label={`${label}: ${words} of ${text(total)}`} title={words}>
+      <span><b class="strong">{share.text}</b> <span class="dim">{share.requested && "requested "}of {text(total)}</span></span>
+      <span class={"bar" + (share.requested ? "" : heat(share.percent))} role="img" aria-label={`${label}: ${words || "not known"} of ${text(total)}`} title={words}>
         {asked !== undefined && <i class="asked" style={{ "--part": part(asked) }} />}
         {used !== undefined && <i style={{ "--part": part(used) }} />}
       </span>

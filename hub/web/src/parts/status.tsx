@@ -29,11 +29,14 @@ setInterval(() => {
   if (!document.hidden) clock.value = Math.floor(Date.now() / 1000);
 }, 1000);
 
+/** hubTime is the time at the hub, in seconds; who reads it is drawn again every second. */
+export const hubTime = (): number => clock.value + live.skew;
+
 /** Age is how long ago something was; hovering shows when exactly. */
 export function Age({ at, suffix = "", none = "–" }: { at: unknown; suffix?: string; none?: string }) {
   const t = seconds(at);
   if (!t) return <span class="faint">{none}</span>;
-  const now = clock.value + live.skew;
+  const now = hubTime();
   return (
     <time class="nowrap" dateTime={new Date(t * 1000).toISOString()} title={exact(t)}>
       {t > now + 2 ? "in " + duration(t - now) : duration(Math.max(0, now - t)) + suffix}

@@ -16,7 +16,7 @@ const TARGETS: Target[] = [
     text: (t) => `install -m 600 /dev/stdin token <<'END'\n${t}\nEND\ndrover-agent join --token-file token\ndrover-agent run`,
   },
   {
-    key: "systemd", label: "systemd", note: "As root, with the package or the unit installed. The daemon joins by itself; the fingerprint is in its journal and in drover-agent status.",
+    key: "systemd", label: "systemd", note: "As root, with the package or the unit installed. The daemon joins by itself; the fingerprint is in its journal.",
     text: (t, name) => `install -d -m 750 -g drover-agent /etc/drover\ninstall -m 640 -g drover-agent /dev/stdin /etc/drover/join-token <<'END'\n${t}\nEND\nprintf '%s\\n' DROVER_AGENT_TOKEN_FILE=/etc/drover/join-token${name ? ` DROVER_AGENT_NAME=${name}` : ""} >> /etc/drover/agent.env\nsystemctl enable --now drover-agent\njournalctl -u drover-agent -f`,
   },
   {
