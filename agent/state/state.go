@@ -91,7 +91,12 @@ func (d *Dir) Path() string { return d.path }
 
 // Close ends all writing and releases the lock. The lock file stays: removing it
 // would let two processes hold locks on different files of one name.
-func (d *Dir) Close() error { return errors.Join(d.journal.close(), d.lock.Close()) }
+//
+// The lock is given up by name: a process that is being started at this moment has
+// the file open too, and closing it here would leave the lock with that one.
+func (d *Dir) Close() error {
+	return errors.Join(d.journal.close(), syscall.Flock(int(d.lock.Fd()), syscall.LOCK_UN), d.lock.Close())
+}
 
 func lockDir(path string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE, fileMode)

@@ -130,8 +130,7 @@ func (s *stream) run(ctx context.Context) error {
 		return errReset
 	}
 	s.valid = time.Now()
-	revision := s.live.cfg.Store.Revision()
-	first := &live.Frame{Rev: revision, Ready: true}
+	first := &live.Frame{Ready: true}
 	for _, sub := range s.subs {
 		if err := sub.begin(ctx, s.since); err != nil {
 			return err
@@ -149,6 +148,8 @@ func (s *stream) run(ctx context.Context) error {
 			first.Columns[name] = columns
 		}
 	}
+	// Only now: a table that was just opened continues from no revision before.
+	first.Rev = s.live.cfg.Store.Revision()
 	if err := s.send(first); err != nil {
 		return err
 	}
