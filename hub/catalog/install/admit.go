@@ -60,6 +60,9 @@ func (r *Resolver) Admit(ctx context.Context, old, obj *addon.ManagedClusterAddO
 	if problems := validation.IsValidLabelValue(obj.Name); len(problems) > 0 {
 		return field.Invalid(field.NewPath("metadata", "name"), obj.Name, strings.Join(problems, "; "))
 	}
+	if err := r.catchUp(ctx, obj.Namespace); err != nil {
+		return err
+	}
 	cma, err := r.recipes.Cached("", obj.Name)
 	if err != nil {
 		if old != nil {
@@ -286,12 +289,26 @@ func (r *Resolver) AdmitRemoval(ctx context.Context, old *addon.ManagedClusterAd
 	if old.DeletionTimestamp != nil {
 		return nil
 	}
+	if err := r.catchUp(ctx, old.Namespace); err != nil {
+		return err
+	}
 	names, err := r.dependents(ctx, old.Namespace, old.Name)
 	if err != nil || len(names) == 0 {
 		return err
 	}
 	return apierrors.NewConflict(dishResource(), old.Namespace+"/"+old.Name, fmt.Errorf(
 		"%s on this cluster needs it: remove that first, or `drover addon remove %s --with-dependents`", strings.Join(names, ", "), old.Name))
+}
+
+// catchUp waits until the cache has all that was acknowledged before, such as the
+// removal of what needed an addon that goes next. What is read of it then is not
+// older than the request.
+func (r *Resolver) catchUp(ctx context.Context, cluster string) error {
+	_, err := r.cfg.Store.List(ctx, store.Selection{Resource: addon.ResourceManagedClusterAddOns, Namespace: cluster})
+	if err != nil {
+		return fmt.Errorf("read installed addons: %w", err)
+	}
+	return nil
 }
 
 // dependents are the addons of a cluster that need another, those aside that are
@@ -314,8 +331,7 @@ func (r *Resolver) dependents(ctx context.Context, cluster, addOn string) ([]str
 // AdmitAddOnRemoval refuses to remove an addon from all clusters while others need
 // it on some.
 func (r *Resolver) AdmitAddOnRemoval(ctx context.Context, addOn string) error {
-	list, _, err := store.Of[addon.ManagedClusterAddOn](r.cfg.Store, addon.ResourceManagedClusterAddOns).
-		List(ctx, store.Selection{MinRevision: store.Any})
+	list, _, err := store.Of[addon.ManagedClusterAddOn](r.cfg.Store, addon.ResourceManagedClusterAddOns).List(ctx, store.Selection{})
 	if err != nil {
 		return err
 	}
