@@ -54,6 +54,10 @@ func Seed(ctx context.Context, h *local.Hub, f Fleet) error {
 	var g errgroup.Group
 	for w := range writers {
 		g.Go(func() error {
+			hub, err := client.New(h.Kubeconfig(), "") // each has a rate of its own
+			if err != nil {
+				return err
+			}
 			s := &seeder{ctx: ctx, hub: hub, fleet: f}
 			for i := w; i < f.Clusters; i += writers {
 				s.cluster(i)

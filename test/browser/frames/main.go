@@ -123,10 +123,6 @@ func measure(ctx context.Context, programs local.Programs, clusters, rate int, s
 // change makes clusters come and go, at a rate, until ctx ends.
 func change(ctx context.Context, h *local.Hub, clusters, rate int, done *atomic.Int64) error {
 	const writers = 32
-	hub, err := client.New(h.Kubeconfig(), "")
-	if err != nil {
-		return err
-	}
 	next := make(chan int)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
@@ -148,6 +144,10 @@ func change(ctx context.Context, h *local.Hub, clusters, rate int, done *atomic.
 	})
 	for range writers {
 		g.Go(func() error {
+			hub, err := client.New(h.Kubeconfig(), "") // each has a rate of its own
+			if err != nil {
+				return err
+			}
 			for i := range next {
 				status := []string{"True", "Unknown"}[i/clusters%2]
 				patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []any{map[string]any{
