@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -23,6 +24,10 @@ import (
 )
 
 const envPrefix = "DROVER_AGENT_"
+
+// softMemory is from where on the collector works harder instead of letting the heap
+// grow: an idle agent has a fifth of it, one that applies 10,000 objects reaches it.
+const softMemory = 64 << 20
 
 // options are the flags that join and run share.
 type options struct {
@@ -181,6 +186,9 @@ func runCommand() *cobra.Command {
 			a, err := agent.New(cfg)
 			if err != nil {
 				return err
+			}
+			if os.Getenv("GOMEMLIMIT") == "" {
+				debug.SetMemoryLimit(softMemory)
 			}
 			err = daemon.Orderly(c.Context(), a.Run(c.Context()))
 			cfg.Log.Info("agent stopped", zap.Error(err))
