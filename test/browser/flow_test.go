@@ -177,6 +177,7 @@ func TestByKeyboard(t *testing.T) {
 	must(t, p.Do(chromedp.KeyEvent("k", chromedp.KeyModifiers(2))), p.Until("the palette", `document.querySelector("dialog[open] input")`))
 	must(t, p.Type("hello"), p.Until("it finds the addon", `/hello/.test(document.querySelector("dialog[open] [aria-selected=true]")?.innerText)`))
 	must(t, p.Type("\r"), p.Until("the addon", `location.pathname === "/addons/hello"`), p.UntilText("hello runs nowhere"))
+	must(t, p.Until("installing is allowed", `[...document.querySelectorAll("main button")].some((b) => /^Install/.test(b.innerText) && !b.disabled && !b.getAttribute("aria-disabled"))`))
 	must(t, p.Type("i"), p.Until("the dialog", `document.activeElement.closest("dialog") && document.activeElement.matches("input")`))
 	must(t, p.Type("name:shop-1"), p.UntilText("4 objects"))
 	tabTo(t, p, "Install on 1 cluster")
